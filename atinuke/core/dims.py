@@ -1,0 +1,172 @@
+"""Symbolic sizes: how they are written, evaluated and unified. Nothing is ever passed to `eval`.
+
+A size is an integer, a name, `{self.setting}`, or arithmetic of these. Names stand for positive integers; sympy decides
+whether two sizes are equal.
+"""
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import sympy
+
+MAX_LENGTH = 200
+MAX_EXPONENT = 64
+
+Size: TypeAlias = sympy.Expr
+
+_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_CALLS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {"min": (min, sympy.Min), "max": (max, sympy.Max)}
+
+
+@dataclass(frozen=True)
+class UnknownName(Exception):  # noqa: N818 - caught by us, never shown as an error
+    """A size names something that has no value (yet)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` is not known"
+
+
+@lru_cache(maxsize=4096)
+def axis(name: str) -> sympy.Symbol:
+    """The symbol of a free axis: a positive integer."""
+    return sympy.Symbol(name, integer=True, positive=True)
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> ast.expr:
+    """The syntax tree of a size or of a `${...}` expression, restricted to arithmetic.
+
+    Raises:
+        ValueError: it is too long, or anything but arithmetic of numbers and names.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"expression is longer than {MAX_LENGTH} characters")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(f"`{text}` is not an expression") from None
+    for node in ast.walk(tree):
+        allowed = (
+            isinstance(node, ast.Name | ast.operator | ast.unaryop | ast.expr_context)
+            or (isinstance(node, ast.Constant) and type(node.value) in (int, float))
+            or (isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC)
+            or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub))
+            or (isinstance(node, ast.Call) and _call(node) is not None)
+        )
+        if not allowed:
+            raise ValueError(f"`{text}` may hold only numbers, names and + - * / // % ** min() max()")
+    return tree
+
+
+def _call(node: ast.Call) -> str | None:
+    if isinstance(node.func, ast.Name) and node.func.id in _CALLS and node.args and not node.keywords:
+        return node.func.id
+    return None
+
+
+def names(tree: ast.expr) -> set[str]:
+    """The names that an expression depends on."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(_CALLS)
+
+
+def evaluate(tree: ast.expr, values: Mapping[str, Any]) -> Any:
+    """The value of an expression; numbers stay Python numbers, sympy sizes stay symbolic.
+
+    Raises:
+        UnknownName: it depends on a name without a value.
+        ValueError: division by zero, an absurd power, or a value that is not a number.
+    """
+    match tree:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            if name not in values:
+                raise UnknownName(name)
+            value = values[name]
+            if isinstance(value, bool) or not isinstance(value, int | float | sympy.Expr):
+                raise ValueError(f"`{name}` is {value!r}, not a number")
+            return value
+        case ast.UnaryOp(operand=operand):
+            return -evaluate(operand, values)
+        case ast.Call():
+            numeric, symbolic = _CALLS[_call(tree) or ""]
+            arguments = [evaluate(argument, values) for argument in tree.args]
+            return (symbolic if any(isinstance(a, sympy.Expr) for a in arguments) else numeric)(*arguments)
+        case ast.BinOp(left=left, op=op, right=right):
+            return _apply(op, evaluate(left, values), evaluate(right, values))
+    raise AssertionError(f"parse() let {ast.dump(tree)} through")
+
+
+def _apply(op: ast.operator, a: Any, b: Any) -> Any:
+    if isinstance(op, ast.Div | ast.FloorDiv | ast.Mod) and b == 0:
+        raise ValueError("division by zero")
+    if isinstance(op, ast.Pow) and (not isinstance(b, int | float) or abs(b) > MAX_EXPONENT):
+        raise ValueError(f"a power above {MAX_EXPONENT} is not allowed")
+    if isinstance(op, ast.FloorDiv) and (isinstance(a, sympy.Expr) or isinstance(b, sympy.Expr)):
+        return sympy.floor(sympy.Rational(1) * a / b) if isinstance(b, int) else sympy.floor(a / b)
+    try:
+        result = _ARITHMETIC[type(op)](a, b)
+    except (OverflowError, ZeroDivisionError) as error:
+        raise ValueError(str(error)) from None
+    if isinstance(result, complex):
+        raise ValueError("the result is not a real number")
+    if isinstance(result, int) and abs(result) > 10**40:
+        raise ValueError("the result is beyond 10^40")
+    return result
+
+
+def equal(a: Size, b: Size) -> bool:
+    """Whether two sizes are the same for every value of their axes."""
+    return bool(a == b) or sympy.expand(a - b) == 0
+
+
+def solve(tree: ast.expr, values: Mapping[str, Any], size: Size) -> tuple[str, Size] | None:
+    """The value that the single unknown name of an expression must have for the expression to equal `size`.
+
+    None where the expression has no unknown, several, or no unique whole positive solution.
+    """
+    unknown = names(tree) - values.keys()
+    if len(unknown) != 1:
+        return None
+    name = unknown.pop()
+    symbol = sympy.Symbol(f"_{name}", integer=True, positive=True)
+    try:
+        formula = sympy.sympify(evaluate(tree, {**values, name: symbol}))
+        polynomial = sympy.Poly(formula - size, symbol)
+    except (sympy.PolynomialError, ValueError):
+        return None
+    if polynomial.degree() != 1:
+        return None
+    slope, offset = polynomial.all_coeffs()
+    solution = sympy.cancel(-offset / slope)
+    return (name, solution) if solution.is_integer is not False else None
+
+
+def show(size: Size | int) -> str:
+    """A size as a reader writes it: `4*d_model`, `height//16`."""
+    text = str(sympy.sympify(size))
+    while (start := text.find("floor(")) >= 0:
+        depth, end = 0, start + 5
+        for end in range(start + 5, len(text)):
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            if not depth:
+                break
+        inside = text[start + 6 : end]
+        head, slash, tail = inside.rpartition("/")
+        shown = f"{head}//{tail}" if slash and "(" not in tail and "+" not in inside else f"⌊{inside}⌋"
+        text = text[:start] + shown + text[end + 1 :]
+    return text

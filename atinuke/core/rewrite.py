@@ -1,0 +1,68 @@
+"""Passes from graph to graph: named, each with what it requires and what it ensures."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from atinuke.core.component import Rewrite
+from atinuke.core.errors import fail
+from atinuke.core.graph import Graph, Input, Wire, frozen
+from atinuke.core.registry import Registry
+
+HEAD, HEAD_LOSS = "head.vocabulary", "head.vocabulary_loss"
+
+
+def rewrite(graph: Graph, names: Iterable[str], registry: Registry) -> Graph:
+    """The graph after the named passes, in their order.
+
+    Raises:
+        AtinukeError: a pass does not exist, or the graph is not as it requires.
+    """
+    for name in names:
+        graph = registry.rewrite(name).apply(graph)
+    return graph
+
+
+def vocabulary_loss(graph: Graph) -> Graph:
+    """Replaces the head that gives `logits` by one that gives the loss, so that logits are never held whole."""
+    wire = graph.outputs.get("logits")
+    node = graph.nodes.get(wire.node) if wire else None
+    source = next((value for value in graph.inputs.values() if len(value.shape) == 2), None)
+    if wire is None or node is None or node.use != HEAD or source is None:
+        raise fail(
+            f"graph `{graph.name}` cannot be trained to predict the next token",
+            f"its output `logits` must come from a node that uses {HEAD}, its first input must be [batch, sequence]",
+            f"got {f'{wire} ({node.use})' if wire and node else 'no output `logits`'}",
+            where=graph.place("outputs"),
+            fix=f"end the graph with {HEAD} as output `logits`",
+        )
+    feeds = tuple(node.inputs.values()) if not isinstance(node.inputs, tuple) else node.inputs
+    nodes = {**graph.nodes, wire.node: replace(node, use=HEAD_LOSS, inputs=(*feeds, Wire("labels")))}
+    others = {name: value for name, value in graph.outputs.items() if name.endswith("_loss")}
+    return replace(
+        graph,
+        inputs=frozen({**graph.inputs, "labels": Input("int64", source.shape)}),
+        nodes=frozen(nodes),
+        outputs=frozen({"loss": Wire(wire.node), **others}),
+    )
+
+
+def prune(graph: Graph) -> Graph:
+    """Removes the nodes that no output depends on."""
+    found: set[str] = set()
+    waiting = [wire.node for wire in graph.outputs.values()]
+    while waiting:
+        name = waiting.pop()
+        if name in graph.nodes and name not in found:
+            found.add(name)
+            inputs = graph.nodes[name].inputs
+            waiting += [wire.node for wire in (inputs if isinstance(inputs, tuple) else inputs.values())]
+    return graph.with_nodes({name: node for name, node in graph.nodes.items() if name in found})
+
+
+VOCABULARY_LOSS = Rewrite(
+    "vocabulary_loss",
+    requires=f"output `logits` comes from {HEAD}; the first input is [batch, sequence]",
+    ensures="input `labels`, output `loss` and the outputs that end in `_loss`; the same parameters by the same names",
+    apply=lambda graph: prune(vocabulary_loss(graph)),
+)
+PRUNE = Rewrite("prune", requires="nothing", ensures="every node is needed by an output", apply=prune)

@@ -1,0 +1,182 @@
+"""Checkpoints: a folder a step, in safetensors and JSON, complete or absent.
+
+A checkpoint is written beside its place, flushed to the disk, hashed, and renamed; only then are older ones removed.
+So whatever happens, the newest folder named `step-...` is whole. One that nevertheless does not match its
+`SHA256SUMS` (the format of `sha256sum --check`) is refused, and nothing else is loaded in its stead.
+
+    step-000200/model.safetensors        parameters and buffers by name; a tied parameter once
+                optimiser.safetensors    `exp_avg.stack.0.H.qkv.weight`: the kind of state, then the parameter
+                state.json               the step, the sampler's position, the recent losses
+                SHA256SUMS
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from atinuke.core.errors import AtinukeError, fail
+
+WEIGHTS = "model.safetensors"
+OPTIMISER = "optimiser.safetensors"
+STATE = "state.json"
+FILES = (WEIGHTS, OPTIMISER, STATE)
+SUMS = "SHA256SUMS"
+LISTED = 5
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by their first name, sharing memory with the module."""
+    named: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        named.setdefault(id(tensor), (name, tensor.detach()))
+    return dict(named.values())
+
+
+def load_weights(module: nn.Module, file: Path) -> None:
+    """Copies the tensors of a safetensors file into a module, to the module's dtype and device.
+
+    Raises:
+        AtinukeError: the file is unreadable, or its names and shapes are not exactly those of the module.
+    """
+    _fill(weights(module), _read(file), file)
+
+
+def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: Mapping[str, Any], keep: int) -> Path:
+    """Writes the checkpoint of step `state["step"]` into `folder`, then removes all but the newest `keep`.
+
+    Raises:
+        AtinukeError: it could not be written (disk full); nothing is left of it and older ones are untouched.
+    """
+    final = folder / f"step-{state['step']:06d}"
+    draft = folder / f".{final.name}.partial"
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        save_file({name: tensor.contiguous() for name, tensor in weights(module).items()}, draft / WEIGHTS)
+        save_file(_optimiser_state(module, optimiser), draft / OPTIMISER)
+        (draft / STATE).write_text(json.dumps(state, allow_nan=False))
+        (draft / SUMS).write_text("".join(f"{_hash(draft / name)}  {name}\n" for name in FILES))
+        for path in (*draft.iterdir(), draft):
+            _flush(path)
+        draft.rename(final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise fail(
+            f"the checkpoint of step {state['step']} cannot be saved: {error}",
+            "checkpoints saved before it are untouched",
+            where=str(final),
+            fix="make room on the disk, then resume",
+        ) from None
+    for old in saved(folder)[:-keep]:
+        gone = folder / f".{old.name}.partial"
+        old.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    return final
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*"), key=lambda path: (len(path.name), path.name))
+
+
+def load(path: Path, module: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
+    """Puts a checkpoint into a module and its optimiser; returns the state it was saved with.
+
+    Raises:
+        AtinukeError: it is damaged, or belongs to another model; the module and optimiser must not be used then.
+    """
+    try:
+        verify(path)
+        load_weights(module, path / WEIGHTS)
+        _load_optimiser(module, optimiser, path / OPTIMISER)
+        state: dict[str, Any] = json.loads((path / STATE).read_text())
+    except AtinukeError as error:
+        before = [other.name for other in saved(path.parent) if other.name < path.name]
+        remedy = f"remove it to go on from {before[-1]}" if before else "remove it to begin again"
+        raise fail("this checkpoint cannot be resumed", *str(error).splitlines(), where=str(path), fix=remedy) from None
+    return state
+
+
+def verify(path: Path) -> None:
+    """Compares every file of a checkpoint with its recorded hash.
+
+    Raises:
+        AtinukeError: naming every file that is missing or differs.
+    """
+    try:
+        lines = (path / SUMS).read_text().splitlines()
+        wanted = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    except (OSError, ValueError):
+        raise fail(f"is not a checkpoint: `{SUMS}` is missing or unreadable", where=str(path)) from None
+    found = {name: _hash(path / name) for name in FILES if (path / name).is_file()}
+    wrong = [f"{name} is missing" for name in FILES if name not in found]
+    wrong += [f"{name} does not match its hash in {SUMS}" for name in found if found[name] != wanted.get(name)]
+    if wrong:
+        raise fail("the checkpoint is damaged", *wrong, where=str(path), fix="restore it from a copy")
+
+
+def _optimiser_state(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{kind}.{name}": tensor
+        for name, parameter in module.named_parameters()
+        for kind, tensor in optimiser.state.get(parameter, {}).items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _load_optimiser(module: nn.Module, optimiser: Optimizer, file: Path) -> None:
+    parameters = dict(module.named_parameters())
+    optimiser.state.clear()
+    for flat, tensor in _read(file).items():
+        kind, _, name = flat.partition(".")
+        if name not in parameters:
+            raise fail(f"holds `{flat}`, but the model has no parameter `{name}`", where=str(file))
+        optimiser.state[parameters[name]][kind] = tensor.to(parameters[name].device)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise fail(f"is not a readable safetensors file: {error}", where=str(file)) from None
+
+
+def _fill(targets: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+    wrong = [f"`{name}` is missing" for name in targets if name not in found]
+    wrong += [f"`{name}` is unknown to the model" for name in found if name not in targets]
+    wrong += [
+        f"`{name}` has shape {list(found[name].shape)}, but the model wants {list(target.shape)}"
+        for name, target in targets.items()
+        if name in found and found[name].shape != target.shape
+    ]
+    if wrong:
+        more = [f"and {len(wrong) - LISTED} more"] if len(wrong) > LISTED else []
+        raise fail(
+            "holds the weights of another model", *wrong[:LISTED], *more, where=str(file), fix="use its own graph"
+        )
+    for name, target in targets.items():
+        target.copy_(found[name])
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Makes a file's contents, or a folder's entries, survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,238 @@
+"""The training loop: from a module and its batches to trained weights, a log and checkpoints.
+
+Everything a step does depends on the weights, the sampler's position, the step's number and the recipe's seed, and all
+of that is in a checkpoint: a run that is killed at any moment and resumed ends with the same weights, bit for bit.
+Dropout draws from a generator that each step seeds anew, so no generator's state needs to be kept.
+
+The loss of a step is the mean over its tokens, however they are spread over micro-batches and processes: two processes
+give the same step as one with twice the batch.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from signal import Signals
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from atinuke.core.errors import fail
+from atinuke.pipelines import checkpoint, curve, log
+from atinuke.pipelines.blocks import checkpoint_blocks
+from atinuke.pipelines.display import Display
+from atinuke.pipelines.interrupt import listening
+from atinuke.pipelines.optimiser import build_optimiser
+from atinuke.pipelines.peak import gemm_peak
+from atinuke.pipelines.recipe import Recipe
+from atinuke.pipelines.schedule import rate
+from atinuke.pipelines.watch import Watch
+from atinuke.pipelines.world import World
+
+IGNORED = -100
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+Batch = dict[str, Tensor]
+
+
+class Batches(Protocol):
+    """An endless source of micro-batches `{"input_ids", "labels"}`, int64 `[batch, context]`, with a position."""
+
+    def __next__(self) -> Batch: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what. `module(**batch)` returns a tuple with the field `loss`, the mean over its tokens."""
+
+    module: nn.Module
+    batches: Batches
+    validation: Callable[[], Iterable[Batch]] | None = None
+    flops_per_token: float | None = None
+    bytes_per_token: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after `step` steps; `signal` is what interrupted it, or None when it is finished."""
+
+    folder: Path
+    step: int
+    signal: Signals | None = None
+
+
+class Loop:
+    """Trains a job by a recipe in a run folder, going on from its newest checkpoint."""
+
+    def __init__(self, recipe: Recipe, folder: Path, job: Job, world: World, console: Console) -> None:
+        self.recipe, self.folder, self.job, self.world = recipe, folder, job, world
+        self.display = Display(console if world.rank == 0 else Console(quiet=True), recipe.steps)
+        self.module = job.module.to(world.device)
+        self.optimiser = build_optimiser(self.module, recipe.optimiser)
+        self.watch = Watch(recipe.on_bad_loss)
+        self.step = self._restore()
+        self.log = log.Log(folder, self.step) if world.rank == 0 else None
+        if recipe.activation_checkpointing:
+            checkpoint_blocks(self.module)
+        if recipe.compile:
+            from atinuke.compile.inductor import compile_blocks
+
+            compile_blocks(self.module)
+        self.model = world.share(self.module)
+        self.peak = gemm_peak(DTYPES[recipe.precision], world.device) if job.flops_per_token else None
+
+    def run(self) -> Outcome:
+        """Trains until the recipe's last step, or until a signal comes.
+
+        Raises:
+            AtinukeError: a bad step by the recipe's rule, or a log or checkpoint that cannot be written.
+        """
+        recipe, signal = self.recipe, None
+        with self.log or nullcontext(), self.display, listening() as interrupt:
+            while self.step < recipe.steps and signal is None:
+                self.step += 1
+                self._train()
+                last = self.step == recipe.steps
+                if self.job.validation and (last or self.step % recipe.evaluate_every == 0):
+                    self._evaluate(self.job.validation())
+                if self.world.any(interrupt.came is not None):
+                    signal = interrupt.came or Signals.SIGTERM
+                if last or signal or self.step % recipe.save_every == 0:
+                    self._save()
+        return Outcome(self.folder, self.step, signal)
+
+    def _train(self) -> None:
+        """One step: the gradient over all micro-batches, the rule for bad steps, the optimiser."""
+        recipe, begin = self.recipe, time.perf_counter()
+        torch.manual_seed(_seed(recipe.seed, self.step, self.world.rank))
+        self.model.train()
+        batches = [next(self.job.batches) for _ in range(recipe.accumulate)]
+        (tokens,) = self.world.sum(sum(map(_tokens, batches)))
+        losses = [self._backward(batch, tokens, last=batch is batches[-1]) for batch in batches]
+        loss, *others = self.world.sum(*torch.stack(losses).sum(0).tolist())
+        parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+        reason = self.watch.judge(loss, norm.item())
+        lr = recipe.optimiser.lr * rate(recipe.schedule, self.step, recipe.steps)
+        if reason is None:
+            if recipe.clip:
+                nn.utils.clip_grads_with_norm_(parameters, recipe.clip, norm)
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+        self.optimiser.zero_grad()
+        if reason is not None:
+            self._refuse(reason)
+            return
+
+        seconds = time.perf_counter() - begin
+        speed = tokens / seconds
+        figures = {"loss": loss, **dict(zip(recipe.objective.losses, others, strict=True)), "lr": lr}
+        figures |= {"gradient_norm": norm.item(), "seconds": seconds, "tokens_per_second": speed}
+        if self.peak and self.job.flops_per_token:
+            figures["mfu"] = speed * self.job.flops_per_token / (self.peak * self.world.size)
+        self._record(**figures)
+        self.display.step(self.step, figures)
+
+    def _backward(self, batch: Batch, tokens: float, last: bool) -> Tensor:
+        """Adds a micro-batch to the gradients; returns its share of the step's loss and of the further losses."""
+        weights = self.recipe.objective.losses
+        share = _tokens(batch) / tokens
+        # Processes exchange gradients with the last micro-batch only. They average, so each mean is made a sum again.
+        with nullcontext() if last or self.world.size == 1 else self.model.no_sync():  # type: ignore[operator]
+            output = self._forward(batch)
+            losses = torch.stack([output.loss, *(getattr(output, name) for name in weights)]).float() * share
+            objective = losses @ losses.new_tensor([1.0, *weights.values()])
+            torch.autograd.backward(objective * self.world.size)
+        return losses.detach()
+
+    def _forward(self, batch: Batch) -> Any:
+        device = self.world.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            return self.model(**{name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
+
+    @torch.no_grad()
+    def _evaluate(self, batches: Iterable[Batch]) -> None:
+        """The loss over the validation batches, each process taking its turn."""
+        self.model.eval()
+        total = count = 0.0
+        for index, batch in enumerate(islice(batches, self.recipe.evaluate_batches)):
+            if index % self.world.size == self.world.rank:
+                total += self._forward(batch).loss.item() * _tokens(batch)
+                count += _tokens(batch)
+        total, count = self.world.sum(total, count)
+        loss = total / count
+        figures = {"validation_loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        if self.job.bytes_per_token:
+            figures["bits_per_byte"] = loss / math.log(2) / self.job.bytes_per_token
+        self._record(**figures)
+        said = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())
+        self.display.say(f"step {self.step}: {said}")
+
+    def _refuse(self, reason: str) -> None:
+        """Says that a step was not applied; ends the run where the rule says so."""
+        self._record(bad=reason)
+        self.display.say(f"step {self.step} was not applied: {reason}")
+        if self.watch.gives_up:
+            raise fail(
+                f"training stopped at step {self.step}: {reason}",
+                f"bad steps in a row: {self.watch.row}",
+                "its last checkpoint is untouched",
+                where=str(self.folder),
+                fix="lower `optimiser.lr`, lengthen `schedule.warmup`, or set `on_bad_loss.do` to `skip`",
+            )
+
+    def _record(self, **values: float | str) -> None:
+        if self.log:
+            self.log.write(self.step, **values)
+
+    def _save(self) -> None:
+        """A checkpoint by the first process, and the loss curve so far."""
+        if not self.log:
+            return
+        self.log.flush()
+        state = {
+            "step": self.step,
+            "processes": self.world.size,
+            "sampler": self.job.batches.state_dict(),
+            "recent": list(self.watch.recent),
+            "row": self.watch.row,
+        }
+        checkpoint.save(self.folder / "checkpoints", self.module, self.optimiser, state, self.recipe.keep)
+        curve.draw(self.log.path, self.folder / "loss.png")
+
+    def _restore(self) -> int:
+        """The step of the newest checkpoint, now loaded; 0 where there is none yet."""
+        found = checkpoint.saved(self.folder / "checkpoints")
+        if not found:
+            return 0
+        state = checkpoint.load(found[-1], self.module, self.optimiser)
+        if state["processes"] != self.world.size:
+            raise fail(
+                f"was saved by {state['processes']} processes, but {self.world.size} are running",
+                where=str(found[-1]),
+                fix=f"resume with {state['processes']} processes",
+            )
+        self.job.batches.load_state_dict(state["sampler"])
+        self.watch = Watch(self.recipe.on_bad_loss, state["recent"], state["row"])
+        self.display.say(f"resumed from {found[-1].name}")
+        return int(state["step"])
+
+
+def _tokens(batch: Batch) -> int:
+    """How many tokens of a batch are predicted."""
+    return int((batch["labels"] != IGNORED).sum())
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """Far apart for neighbouring steps and ranks, which as seeds themselves would give related streams."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()[:4])

@@ -1,0 +1,194 @@
+"""A training recipe: one strict YAML file that says everything a run depends on.
+
+Paths are relative to the recipe file. Every unknown, missing or wrong key is reported at once, each with its line.
+
+```yaml
+graph: {use: atinuke, set: {layers: 6}}        # a graph file, or the name of a graph that ships with Atinuke
+data: {train: [corpus/*.txt], validation: [held-out.txt], context: 256}
+tokenizer: {vocab_size: 8192}                  # train one on the training texts, or {file: tokenizer.json}
+optimiser: {name: adamw, lr: 6e-4, weight_decay: 0.1}
+schedule: {name: cosine, warmup: 100, final: 0.1}
+steps: 2000
+batch: 8
+```
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import AfterValidator, Field, model_validator
+
+from atinuke.core.document import parse, read_text
+from atinuke.pipelines.section import Section, read
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"must be a number or an expression, but is `{value}`")
+    return value
+
+
+Size = Annotated[Any, AfterValidator(_plain)]
+
+
+class GraphChoice(Section):
+    """The graph to train: a file or a shipped graph's name; `set` overrides its dims and `swap` its components."""
+
+    use: str
+    set: dict[str, Size] = Field(default_factory=dict)
+    swap: dict[str, str] = Field(default_factory=dict)
+
+
+class Data(Section):
+    """Texts: files or patterns (`corpus/*.txt`). Validation is files of its own or a fraction of the documents."""
+
+    train: Annotated[Texts, Field(min_length=1)]
+    validation: Texts = ()
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    context: Positive
+
+    @model_validator(mode="after")
+    def _one_validation(self) -> Self:
+        if self.validation and self.validation_fraction:
+            raise ValueError("has both `validation` and `validation_fraction`: give one")
+        return self
+
+
+class Tokenizer(Section):
+    """A `tokenizer.json`, or the size of a byte-level BPE vocabulary to be trained on the training texts."""
+
+    file: str | None = None
+    vocab_size: Annotated[int, Field(gt=256)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.vocab_size is None):
+            raise ValueError("must have either `file` or `vocab_size`")
+        return self
+
+
+class Objective(Section):
+    """`causal`: predict each next token. `losses`: weights of further scalar outputs of the graph that are added."""
+
+    name: Literal["causal"] = "causal"
+    losses: dict[str, float] = Field(default_factory=dict)
+
+
+class AdamW(Section):
+    """Loshchilov and Hutter (2019), fused. Only parameters of two axes or more are decayed."""
+
+    name: Literal["adamw"]
+    lr: Annotated[float, Field(gt=0)]
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.95)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+
+
+class SGD(Section):
+    """Stochastic gradient descent, fused. Only parameters of two axes or more are decayed."""
+
+    name: Literal["sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Cosine(Section):
+    """Linear warm-up over `warmup` steps, then half a cosine down to `final` times the peak rate."""
+
+    name: Literal["cosine"]
+    warmup: Annotated[int, Field(ge=0)] = 0
+    final: Fraction = 0.1
+
+
+class WSD(Section):
+    """Warm-up, stable, decay (Hu et al., 2024): the rate falls linearly to `final` in the last `decay` of all steps."""
+
+    name: Literal["wsd"]
+    warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Fraction = 0.2
+    final: Fraction = 0.0
+
+
+class BadLoss(Section):
+    """What to do with a bad step: one whose loss or gradient norm is not finite, or whose loss is a spike.
+
+    A spike is a loss above the mean plus `spike` standard deviations of the last `window` good steps (`null`: never;
+    nothing is a spike before the window is full). `stop` ends the run with an error and keeps the last checkpoint;
+    `skip` leaves the weights as they were, logs the step and goes on, unless `most` bad steps come in a row.
+    """
+
+    do: Literal["stop", "skip"] = "stop"
+    spike: Annotated[float, Field(gt=0)] | None = 10.0
+    window: Annotated[int, Field(gt=1)] = 100
+    most: Positive = 10
+
+
+class Recipe(Section):
+    """Everything a run depends on. One step reads `batch * accumulate` rows of `context` tokens in every process."""
+
+    graph: GraphChoice
+    data: Data
+    tokenizer: Tokenizer
+    objective: Objective = Objective()
+    optimiser: Annotated[AdamW | SGD, Field(discriminator="name")]
+    schedule: Annotated[Cosine | WSD, Field(discriminator="name")]
+    steps: Positive
+    batch: Positive
+    accumulate: Positive = 1
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    evaluate_every: Positive = 100
+    evaluate_batches: Positive = 100
+    save_every: Positive = 100
+    keep: Positive = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+    on_bad_loss: BadLoss = BadLoss()
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.schedule.warmup >= self.steps:
+            raise ValueError(f"`schedule.warmup` {self.schedule.warmup} must be less than `steps` {self.steps}")
+        return self
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, with `key.path=value` overrides applied and its paths made absolute.
+
+    Raises:
+        AtinukeError: the file cannot be read, or anything in it or in the overrides is wrong; carries every mistake.
+    """
+    return _absolute(read(Recipe, parse(read_text(path), str(path)), overrides), path.resolve().parent)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out; `load_recipe` reads it back as an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with its paths made absolute."""
+
+    def path(text: str) -> str:
+        return str(folder / text)
+
+    def paths(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(path, texts))
+
+    data, graph, tokenizer = recipe.data, recipe.graph, recipe.tokenizer
+    beside = (folder / graph.use).is_file()  # else it must be the name of a graph that ships
+    return recipe.model_copy(
+        update={
+            "graph": graph.model_copy(update={"use": path(graph.use)}) if beside else graph,
+            "data": data.model_copy(update={"train": paths(data.train), "validation": paths(data.validation)}),
+            "tokenizer": tokenizer.model_copy(update={"file": tokenizer.file and path(tokenizer.file)}),
+        }
+    )

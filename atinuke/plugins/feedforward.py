@@ -1,0 +1,62 @@
+"""Feed-forward networks: each position on its own, through a wider layer and back."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atinuke.plugins.linear import Linear
+from atinuke.plugins.settings import require_positive
+
+
+class GELUFeedForward(nn.Module):
+    """down(GELU(up(x))); `approximate: tanh` is GPT-2's form of GELU (Hendrycks and Gimpel, 2016)."""
+
+    def __init__(
+        self, d_model: int, d_ff: int, bias: bool = True, approximate: Literal["none", "tanh"] = "none"
+    ) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, d_ff=d_ff)
+        self.d_model = d_model
+        self.d_ff = d_ff
+        self.bias = bias
+        self.approximate = approximate
+        self.up = Linear(d_model, d_ff, bias)
+        self.down = Linear(d_ff, d_model, bias)
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
+        return self.down(F.gelu(self.up(x), approximate=self.approximate))
+
+
+class ReLUFeedForward(nn.Module):
+    """down(max(0, up(x))) (Vaswani et al., 2017)."""
+
+    def __init__(self, d_model: int, d_ff: int, bias: bool = True) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, d_ff=d_ff)
+        self.d_model = d_model
+        self.d_ff = d_ff
+        self.bias = bias
+        self.up = Linear(d_model, d_ff, bias)
+        self.down = Linear(d_ff, d_model, bias)
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
+        return self.down(F.relu(self.up(x)))
+
+
+class SwiGLUFeedForward(nn.Module):
+    """down(SiLU(gate(x)) * up(x)), gate and up in one product (Shazeer, 2020)."""
+
+    def __init__(self, d_model: int, d_ff: int, bias: bool = False) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, d_ff=d_ff)
+        self.d_model = d_model
+        self.d_ff = d_ff
+        self.bias = bias
+        self.gate_up = Linear(d_model, 2 * d_ff, bias)
+        self.down = Linear(d_ff, d_model, bias)
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)

@@ -1,0 +1,54 @@
+"""Parts that only join, drop or pass on what they are given."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Add(nn.Module):
+    """The sum of any number of wires of one shape: the residual connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, *terms: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+
+class Concat(nn.Module):
+    """Two vectors a row, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(
+        self, first: Float[Tensor, "batch first"], second: Float[Tensor, "batch second"]
+    ) -> Float[Tensor, "batch first+second"]:
+        return torch.cat((first, second), dim=1)
+
+
+class Dropout(nn.Module):
+    """Sets each value to zero with probability `rate` while training, and scales the rest by 1/(1-rate)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must be at least 0 and below 1, but is {rate}")
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return F.dropout(x, self.rate, self.training)
+
+
+class Identity(nn.Module):
+    """Passes its input on: what to swap in to take a component out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return x

@@ -1,0 +1,30 @@
+import torch
+
+from atinuke.plugins.structure import Add, Concat, Dropout, Identity
+
+
+def test_add_sums_any_number():
+    terms = [torch.randn(2, 3) for _ in range(4)]
+    assert torch.equal(Add()(terms[0]), terms[0])
+    torch.testing.assert_close(Add()(*terms), torch.stack(terms).sum(0))
+
+
+def test_concat_joins_vectors():
+    first, second = torch.randn(2, 3), torch.randn(2, 5)
+    joined = Concat()(first, second)
+    assert torch.equal(joined[:, :3], first)
+    assert torch.equal(joined[:, 3:], second)
+
+
+def test_dropout_keeps_the_mean_while_training_and_everything_after():
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.25), torch.ones(100, 1000)
+    dropped = dropout(x)
+    assert abs((dropped == 0).float().mean().item() - 0.25) < 0.01
+    assert abs(dropped.mean().item() - 1) < 0.01
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_identity():
+    x = torch.randn(2, 3)
+    assert Identity()(x) is x
