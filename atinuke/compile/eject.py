@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atinuke.compile.module import source_of
-from atinuke.core.check import CheckedGraph
+from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 
 ANNOTATIONS = "jaxtyping"

@@ -11,7 +11,7 @@ from torch import nn
 
 from atinuke.compile.source import Source, emit
 from atinuke.compile.step import can_step, plan_steps
-from atinuke.core.check import CheckedBody, CheckedGraph
+from atinuke.core.checked import CheckedBody, CheckedGraph
 from atinuke.core.errors import fail
 
 

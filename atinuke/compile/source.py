@@ -13,7 +13,7 @@ from typing import Any
 
 from atinuke.compile.step import StepPlan
 from atinuke.core import dims
-from atinuke.core.check import CheckedBody, CheckedGraph, CheckedNode
+from atinuke.core.checked import CheckedBody, CheckedGraph, CheckedNode
 from atinuke.core.graph import Wire
 from atinuke.core.spec import reference
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from atinuke.compile.meta import build_meta
 from atinuke.core import dims
-from atinuke.core.check import CheckedBody, CheckedGraph, CheckedNode
+from atinuke.core.checked import CheckedBody, CheckedGraph, CheckedNode
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.fit import Type
 from atinuke.core.signature import INTS, Shape

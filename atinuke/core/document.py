@@ -154,7 +154,7 @@ def _read(events: Iterator[Any], document: Document) -> None:
                     )
                     key = _Skip(key)
                 else:
-                    document.places[(*stack[-1].path, key)] = where(event)
+                    document.places.setdefault((*stack[-1].path, key), where(event))
                 stack[-1].key = key
             else:
                 document.places.setdefault(path(), where(event))

@@ -54,3 +54,14 @@ def raise_all(mistakes: Iterable[Mistake]) -> None:
     found = tuple(mistakes)
     if found:
         raise AtinukeError(*found)
+
+
+class Report:
+    """Collects mistakes, so that all of them can be told at once."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[Mistake] = []
+
+    def wrong(self, where: Place | None, what: str, *details: str, fix: str | None = None) -> None:
+        """Adds a mistake."""
+        self.mistakes.append(Mistake(what, where, details, fix))

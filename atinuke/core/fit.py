@@ -8,7 +8,7 @@ import sympy
 
 from atinuke.core import dims
 from atinuke.core.dims import Size, UnknownName
-from atinuke.core.signature import FLOATS, INTS, Port, Shape
+from atinuke.core.signature import Port, Shape, describe
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,3 @@ def _dtype(kinds: frozenset[str]) -> str:
     if len(kinds) == 1:
         return next(iter(kinds))
     return "float" if "float" in kinds else "int64" if "int64" in kinds else min(kinds)
-
-
-def describe(kinds: frozenset[str]) -> str:
-    """A set of dtypes as people say it."""
-    return {FLOATS: "float", FLOATS | INTS: "a number"}.get(kinds) or " or ".join(sorted(kinds))

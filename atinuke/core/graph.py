@@ -18,6 +18,16 @@ def frozen(mapping: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     return MappingProxyType(dict(mapping or {}))
 
 
+class _Broken:
+    """Stands for a value that could not be read, which has been said: nothing more is said about it."""
+
+    def __repr__(self) -> str:
+        return "BROKEN"
+
+
+BROKEN = _Broken()
+
+
 @dataclass(frozen=True)
 class Range:
     """The sizes that a free axis may take, both ends included."""

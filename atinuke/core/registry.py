@@ -73,7 +73,7 @@ class Registry:
         close = difflib.get_close_matches(name, known, n=1)
         raise fail(
             f"no {what} is called `{name}`",
-            fix=f"use `{close[0]}`?" if close else f"see `{command}` for the names there are",
+            fix=f"use `{close[0]}`" if close else f"see `{command}` for the names there are",
         )
 
     def _records(self, plugin: str, hook: str, kind: type[Record]) -> dict[str, Record]:
@@ -107,7 +107,7 @@ class Registry:
             close = difflib.get_close_matches(plugin, self._entries, n=1)
             raise fail(
                 f"no plugin called `{plugin}` is installed",
-                fix=f"use `{close[0]}:`?" if close else f"install the package that provides `{plugin}`",
+                fix=f"use `{close[0]}:`" if close else f"install the package that provides `{plugin}`",
             )
         if len(found) > 1:
             raise fail(

@@ -63,8 +63,7 @@ class Port:
     many: bool = False
 
     def __str__(self) -> str:
-        kind = "/".join(sorted(self.kinds))
-        return f"{self.name}: {kind}[{self.shape}]" + ("?" if self.optional else "")
+        return f"{self.name}: {describe(self.kinds)}[{self.shape}]" + ("?" if self.optional else "")
 
 
 @dataclass(frozen=True)
@@ -275,3 +274,11 @@ def _kinds(dtypes: typing.Iterable[str]) -> frozenset[str]:
 FLOATS = frozenset({"float", "float16", "bfloat16", "float32", "float64"})
 INTS = frozenset({"int8", "int16", "int32", "int64", "uint8"})
 DTYPES = FLOATS | INTS | {"bool"}
+
+
+def describe(kinds: frozenset[str]) -> str:
+    """A set of dtypes as people say it."""
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    words = [word for word, group in (("float", FLOATS), ("int", INTS), ("bool", {"bool"})) if kinds & group]
+    return " or ".join(words)

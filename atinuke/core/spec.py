@@ -13,7 +13,7 @@ from typing import Any
 from atinuke.core import dims
 from atinuke.core.document import Document, KeyPath, parse, read_text
 from atinuke.core.errors import Mistake, Place, raise_all
-from atinuke.core.graph import Block, Graph, Input, Node, Range, Wire, frozen
+from atinuke.core.graph import BROKEN, Block, Graph, Input, Node, Range, Wire, frozen
 from atinuke.core.names import NAME, RESERVED, close
 from atinuke.core.signature import DTYPES
 
@@ -25,11 +25,15 @@ NODE_KEYS = ("use", "in", "with", "repeat", "tie")
 
 INPUT = re.compile(r"\s*(\w+)\s*\[(.*)\]\s*(\?)?\s*")
 RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
+PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*)*")
 WIRE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)?")
 
 
 def load_text(text: str, file: str = "<text>") -> tuple[Graph, list[Mistake]]:
-    """The graph as far as it can be read, and every mistake in the writing. Never raises."""
+    """The graph as far as it can be read, and every mistake in the writing. Never raises.
+
+    What cannot be read is left in the graph as broken, so that the checker says nothing more about it.
+    """
     document = parse(text, file)
     reader = _Reader(document)
     graph = reader.graph()
@@ -71,8 +75,8 @@ class _Reader:
             self.wrong((), "a graph file must be a mapping", f"got {_kind(data)}", fix="begin with `atinuke: 1`")
             data = {}
         else:
-            self.keys((), data, TOP_KEYS, required=("atinuke", "inputs", "nodes", "outputs"))
-            version = data.get("atinuke", VERSION)
+            self.keys((), data, TOP_KEYS)
+            version = data.get("atinuke")
             if type(version) is not int or version != VERSION:
                 details = (f"got {version!r}", f"this Atinuke reads {VERSION}")
                 self.wrong(("atinuke",), "the format version is not known", *details, fix="update Atinuke")
@@ -92,15 +96,10 @@ class _Reader:
             places=self.places((), ("dims", "outputs")),
         )
 
-    def keys(self, path: KeyPath, data: Mapping[str, Any], known: Sequence[str], required: Sequence[str] = ()) -> None:
+    def keys(self, path: KeyPath, data: Mapping[str, Any], known: Sequence[str]) -> None:
         for key in data:
             if key not in known:
                 self.wrong((*path, key), f"unknown key `{key}`", fix=close(key, known))
-        missing = [key for key in required if key not in data]
-        if missing:
-            self.wrong(
-                path, f"{'.'.join(map(str, path)) or 'the file'} lacks {', '.join(f'`{key}`' for key in missing)}"
-            )
 
     def mapping(self, path: KeyPath, value: Any, what: str) -> dict[str, Any]:
         if value is None:
@@ -110,123 +109,105 @@ class _Reader:
             return {}
         return value
 
-    def name(self, path: KeyPath, name: str) -> bool:
+    def name(self, path: KeyPath, name: str) -> None:
         if not NAME.fullmatch(name):
             self.wrong(path, f"`{name}` is not a name", fix="use letters, digits and `_`, beginning with a letter")
         elif name in RESERVED or keyword.iskeyword(name):
             self.wrong(path, f"`{name}` is reserved", fix="choose another name")
-        else:
-            return True
-        return False
 
     def dims(self, data: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in self.mapping(("dims",), data.get("dims"), "dims").items():
             path: KeyPath = ("dims", name)
-            if not self.name(path, name):
-                continue
+            self.name(path, name)
+            found[name] = BROKEN
             if not isinstance(value, int | float | bool | str):
                 self.wrong(path, f"dim `{name}` must be a number or an expression", f"got {_kind(value)}")
-                continue
-            if isinstance(value, str):
-                try:
-                    dims.parse(value)
-                except ValueError as error:
-                    self.wrong(path, f"dim `{name}` cannot be read", str(error))
-                    continue
-            found[name] = value
+            elif isinstance(value, str) and (error := _expression_error(value)):
+                self.wrong(path, f"dim `{name}` cannot be read", error)
+            else:
+                found[name] = value
         return found
 
     def axes(self, data: Mapping[str, Any]) -> dict[str, Range]:
         found: dict[str, Range] = {}
-        known = data.get("dims") if isinstance(data.get("dims"), dict) else {}
+        known = self.document.data.get("dims") if data else None
         for name, value in self.mapping(("axes",), data.get("axes"), "axes").items():
             path: KeyPath = ("axes", name)
-            if not self.name(path, name):
-                continue
-            if known and name in known:
-                self.wrong(path, f"`{name}` is both a dim and an axis", fix="rename one of them")
-                continue
+            self.name(path, name)
+            found[name] = Range(1, 1)
             match = RANGE.fullmatch(value) if isinstance(value, str) else None
-            if match:
-                low, high = map(int, match.groups())
-            elif isinstance(value, int) and not isinstance(value, bool):
-                low = high = value
-            else:
+            low, high = map(int, match.groups()) if match else (value, value)
+            if isinstance(known, dict) and name in known:
+                self.wrong(path, f"`{name}` is both a dim and an axis", fix="rename one of them")
+            elif type(low) is not int:
                 self.wrong(path, f"axis `{name}` must be a range such as 1..64", f"got {value!r}")
-                continue
-            if not 1 <= low <= high:
-                self.wrong(
-                    path,
-                    f"axis `{name}` has an empty range",
-                    f"got {value}",
-                    fix="write low..high with 1 <= low <= high",
-                )
-                continue
-            found[name] = Range(low, high)
+            elif not 1 <= low <= high:
+                fix = "write low..high with 1 <= low <= high"
+                self.wrong(path, f"axis `{name}` has an empty range", f"got {value}", fix=fix)
+            else:
+                found[name] = Range(low, high)
         return found
 
     def inputs(self, path: KeyPath, data: Mapping[str, Any]) -> dict[str, Input]:
         found: dict[str, Input] = {}
         for name, value in self.mapping((*path, "inputs"), data.get("inputs"), "inputs").items():
             here = (*path, "inputs", name)
-            if not self.name(here, name):
-                continue
-            match = INPUT.fullmatch(value) if isinstance(value, str) else None
-            if not match:
-                self.wrong(here, f"input `{name}` must look like int64[batch, sequence]", f"got {value!r}")
-                continue
-            dtype, shape, optional = match.groups()
-            if dtype not in DTYPES:
-                self.wrong(here, f"input `{name}` has the unknown dtype `{dtype}`", fix=close(dtype, sorted(DTYPES)))
-                continue
-            sizes = tuple(size.strip() for size in shape.split(",")) if shape.strip() else ()
-            try:
-                for size in sizes:
-                    dims.parse(size)
-            except ValueError as error:
-                self.wrong(here, f"input `{name}` has a size that cannot be read", str(error))
-                continue
-            found[name] = Input(dtype, sizes, bool(optional), self.document.place(here))
+            self.name(here, name)
+            found[name] = self.input(here, name, value)
         return found
+
+    def input(self, path: KeyPath, name: str, value: Any) -> Input:
+        broken = Input("", (), where=self.document.place(path))
+        match = INPUT.fullmatch(value) if isinstance(value, str) else None
+        if not match:
+            self.wrong(path, f"input `{name}` must look like int64[batch, sequence]", f"got {value!r}")
+            return broken
+        dtype, shape, optional = match.groups()
+        if dtype not in DTYPES:
+            self.wrong(path, f"input `{name}` has the unknown dtype `{dtype}`", fix=close(dtype, sorted(DTYPES)))
+            return broken
+        sizes = tuple(size.strip() for size in shape.split(",")) if shape.strip() else ()
+        if error := next(filter(None, map(_expression_error, sizes)), None):
+            self.wrong(path, f"input `{name}` has a size that cannot be read", error)
+            return broken
+        return Input(dtype, sizes, bool(optional), self.document.place(path))
 
     def nodes(self, path: KeyPath, data: Mapping[str, Any]) -> dict[str, Node]:
         found: dict[str, Node] = {}
-        taken = data.get("inputs") if isinstance(data.get("inputs"), dict) else {}
+        taken = data.get("inputs")
         for name, value in self.mapping((*path, "nodes"), data.get("nodes"), "nodes").items():
             here = (*path, "nodes", name)
-            if not self.name(here, name):
-                continue
-            if taken and name in taken:
+            self.name(here, name)
+            if isinstance(taken, dict) and name in taken:
                 self.wrong(here, f"`{name}` is both an input and a node", fix="rename one of them")
-                continue
-            value = self.mapping(here, value, f"node `{name}`")
-            self.keys(here, value, NODE_KEYS)
-            use = value.get("use")
-            if not isinstance(use, str):
-                self.wrong(here, f"node `{name}` does not say what it uses", fix="add `use: kind.variant`")
-                use = ""
-            places = {
-                f"{group}.{key}": self.document.place((*here, group, key))
-                for group in ("in", "with", "tie")
-                if isinstance(value.get(group), dict)
-                for key in value[group]
-            }
-            found[name] = Node(
-                use=use,
-                inputs=self.feed((*here, "in"), value.get("in")),
-                settings=frozen(self.settings((*here, "with"), value.get("with"))),
-                repeat=self.repeat((*here, "repeat"), value.get("repeat")),
-                tie=frozen(self.tie((*here, "tie"), value.get("tie"))),
-                where=self.document.place(here),
-                places=frozen(places | {key: self.document.place((*here, key)) for key in value}),
-            )
+            found[name] = self.node(here, name, value)
         return found
 
-    def wire(self, path: KeyPath, value: Any) -> Wire | None:
+    def node(self, path: KeyPath, name: str, value: Any) -> Node:
+        where = self.document.place(path)
+        if not isinstance(value, dict):
+            self.wrong(path, f"node `{name}` must be a mapping", f"got {_kind(value)}", fix="write {use: ..., in: ...}")
+            return Node("", where=where)
+        self.keys(path, value, NODE_KEYS)
+        use = value.get("use")
+        if not isinstance(use, str) or not use:
+            self.wrong(path, f"node `{name}` does not say what it uses", fix="add `use: kind.variant`")
+            use = ""
+        return Node(
+            use=use,
+            inputs=self.feed((*path, "in"), value.get("in")),
+            settings=frozen(self.settings((*path, "with"), value.get("with"))),
+            repeat=self.repeat((*path, "repeat"), value.get("repeat")),
+            tie=frozen(self.tie((*path, "tie"), value.get("tie"))),
+            where=where,
+            places=self.places(path, NODE_KEYS),
+        )
+
+    def wire(self, path: KeyPath, value: Any) -> Wire:
         if not isinstance(value, str) or not WIRE.fullmatch(value):
             self.wrong(path, "a wire must name a node or input, such as `norm` or `experts.output`", f"got {value!r}")
-            return None
+            return Wire("")
         node, _, output = value.partition(".")
         return Wire(node, output or None)
 
@@ -234,36 +215,34 @@ class _Reader:
         if value is None:
             return ()
         if isinstance(value, dict):
-            named = {port: self.wire((*path, port), wire) for port, wire in value.items()}
-            return frozen({port: wire for port, wire in named.items() if wire})
-        listed = value if isinstance(value, list) else [value]
-        wires = [self.wire((*path, i), wire) for i, wire in enumerate(listed)]
-        return tuple(wire for wire in wires if wire)
+            return frozen({port: self.wire((*path, port), wire) for port, wire in value.items()})
+        if isinstance(value, list):
+            return tuple(self.wire((*path, i), wire) for i, wire in enumerate(value))
+        return (self.wire(path, value),)
 
     def settings(self, path: KeyPath, value: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, setting in self.mapping(path, value, "`with`").items():
-            plain = _plain(setting)
-            if plain is _NOT_PLAIN:
+            found[name] = plain = _plain(setting)
+            if plain is BROKEN:
                 self.wrong((*path, name), f"setting `{name}` must be a plain value", f"got {_kind(setting)}")
-            elif bad := next((text for text in _texts(plain) if _reference_error(text)), None):
-                self.wrong((*path, name), f"setting `{name}` cannot be read", str(_reference_error(bad)))
-            else:
-                found[name] = plain
+            elif error := next(filter(None, map(_reference_error, _texts(plain))), None):
+                self.wrong((*path, name), f"setting `{name}` cannot be read", error)
+                found[name] = BROKEN
         return found
 
     def repeat(self, path: KeyPath, value: Any) -> Any:
-        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        if value is None or type(value) is int:
             return value
         if isinstance(value, str) and value.startswith("$") and not _reference_error(value):
             return value
         self.wrong(path, "`repeat` must be a whole number or `$name`", f"got {value!r}")
-        return None
+        return BROKEN
 
     def tie(self, path: KeyPath, value: Any) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, target in self.mapping(path, value, "`tie`").items():
-            if isinstance(target, str) and re.fullmatch(r"\w+(\.\w+)+", target) and re.fullmatch(r"\w+(\.\w+)*", name):
+            if isinstance(target, str) and PARAMETER.fullmatch(name) and PARAMETER.fullmatch(target) and "." in target:
                 found[name] = target
             else:
                 self.wrong((*path, name), "`tie` must look like {weight: E.weight}", f"got {name}: {target!r}")
@@ -273,23 +252,20 @@ class _Reader:
         here = (*path, "outputs")
         value = data.get("outputs")
         if unnamed and isinstance(value, str):
-            wire = self.wire(here, value)
-            return {"": wire} if wire else {}
-        wires = {
-            name: self.wire((*here, name), wire)
-            for name, wire in self.mapping(here, value, "outputs").items()
-            if self.name((*here, name), name)
-        }
-        return {name: wire for name, wire in wires.items() if wire}
+            return {"": self.wire(here, value)}
+        found: dict[str, Wire] = {}
+        for name, wire in self.mapping(here, value, "outputs").items():
+            self.name((*here, name), name)
+            found[name] = self.wire((*here, name), wire)
+        return found
 
     def blocks(self, data: Mapping[str, Any]) -> dict[str, Block]:
         found: dict[str, Block] = {}
         for name, value in self.mapping(("blocks",), data.get("blocks"), "blocks").items():
             path: KeyPath = ("blocks", name)
-            if not self.name(path, name):
-                continue
+            self.name(path, name)
             value = self.mapping(path, value, f"block `{name}`")
-            self.keys(path, value, BLOCK_KEYS, required=BLOCK_KEYS)
+            self.keys(path, value, BLOCK_KEYS)
             found[name] = Block(
                 frozen(self.inputs(path, value)),
                 frozen(self.nodes(path, value)),
@@ -318,15 +294,12 @@ def _kind(value: Any) -> str:
     return "a list" if isinstance(value, list) else repr(value)
 
 
-_NOT_PLAIN = object()
-
-
 def _plain(value: Any) -> Any:
     """A value under `with`: lists become tuples; mappings are not plain."""
     if isinstance(value, list):
-        items = [_plain(item) for item in value]
-        return _NOT_PLAIN if any(item is _NOT_PLAIN for item in items) else tuple(items)
-    return _NOT_PLAIN if isinstance(value, dict) else value
+        items = tuple(map(_plain, value))
+        return BROKEN if BROKEN in items else items
+    return BROKEN if isinstance(value, dict) else value
 
 
 def _texts(value: Any) -> Iterable[str]:
@@ -344,12 +317,16 @@ def reference(text: str) -> str | None:
     return text[1:] if text.startswith("$") else None
 
 
-def _reference_error(text: str) -> ValueError | None:
+def _reference_error(text: str) -> str | None:
     inside = reference(text)
-    if inside is None:
+    if inside is None or (not text.startswith("${") and NAME.fullmatch(inside)):
         return None
+    return _expression_error(inside) or (None if text.startswith("${") else f"`{text}`: write `${{{inside}}}`")
+
+
+def _expression_error(text: str) -> str | None:
     try:
-        dims.parse(inside)
+        dims.parse(text)
     except ValueError as error:
-        return error
-    return None if text.startswith("${") or NAME.fullmatch(inside) else ValueError(f"`{text}`: write `${{{inside}}}`")
+        return str(error)
+    return None

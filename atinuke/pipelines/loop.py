@@ -79,7 +79,7 @@ class Loop:
         self.optimiser = build_optimiser(self.module, recipe.optimiser)
         self.watch = Watch(recipe.on_bad_loss)
         self.step = self._restore()
-        self.log = log.Log(folder, self.step) if world.rank == 0 else None
+        self.log: log.Log | None = None
         if recipe.activation_checkpointing:
             checkpoint_blocks(self.module)
         if recipe.compile:
@@ -96,6 +96,8 @@ class Loop:
             AtinukeError: a bad step by the recipe's rule, or a log or checkpoint that cannot be written.
         """
         recipe, signal = self.recipe, None
+        if self.world.rank == 0:
+            self.log = log.Log(self.folder, self.step)
         with self.log or nullcontext(), self.display, listening() as interrupt:
             while self.step < recipe.steps and signal is None:
                 self.step += 1
@@ -107,6 +109,8 @@ class Loop:
                     signal = interrupt.came or Signals.SIGTERM
                 if last or signal or self.step % recipe.save_every == 0:
                     self._save()
+                if self.log and (last or signal or self.step % recipe.evaluate_every == 0):
+                    curve.draw(self.log.path, self.folder / "loss.png")
         return Outcome(self.folder, self.step, signal)
 
     def _train(self) -> None:
@@ -196,7 +200,7 @@ class Loop:
             self.log.write(self.step, **values)
 
     def _save(self) -> None:
-        """A checkpoint by the first process, and the loss curve so far."""
+        """A checkpoint, by the first process."""
         if not self.log:
             return
         self.log.flush()
@@ -208,7 +212,6 @@ class Loop:
             "row": self.watch.row,
         }
         checkpoint.save(self.folder / "checkpoints", self.module, self.optimiser, state, self.recipe.keep)
-        curve.draw(self.log.path, self.folder / "loss.png")
 
     def _restore(self) -> int:
         """The step of the newest checkpoint, now loaded; 0 where there is none yet."""

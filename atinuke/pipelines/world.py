@@ -42,7 +42,7 @@ class World:
         """The module with gradients averaged over all processes."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(module, gradient_as_bucket_view=True)
 
 
 @contextmanager

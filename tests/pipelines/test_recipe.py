@@ -32,9 +32,9 @@ on_bad_loss: {do: ignore}
 """
 
 WRONG = """\
+bad.yaml:1  `graph.set.layers` must be a number or an expression, but is `[6]`
 bad.yaml:1  unknown key `graph.sett`
   to fix: use `set`
-bad.yaml:1  `graph.set.layers` must be a number or an expression, but is `[6]`
 bad.yaml:1  `steps` is missing
 bad.yaml:3  `data.train.1` must be a valid string
   got `3`

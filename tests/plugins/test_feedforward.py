@@ -37,7 +37,7 @@ def test_relu_is_the_formula():
 def test_swiglu_is_llamas(bias):
     torch.manual_seed(0)
     ours = SwiGLUFeedForward(16, 40, bias=bias)
-    theirs = LlamaMLP(LlamaConfig(hidden_size=16, intermediate_size=40, mlp_bias=bias))
+    theirs = LlamaMLP(LlamaConfig(hidden_size=16, intermediate_size=40, num_attention_heads=2, mlp_bias=bias))
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter.normal_()

@@ -1,0 +1,164 @@
+"""Measures what components compute and remember, by running them on the meta device, where nothing is computed.
+
+What is counted is what torch counts (`torch.utils.flop_counter`), so a third party's component is counted as ours are and
+nobody declares anything.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from atinuke.compile.formula import Axes, Sizes, find_formula
+from atinuke.compile.meta import build_meta
+from atinuke.compile.step import StepPlan, plan_steps
+from atinuke.core import dims
+from atinuke.core.checked import ABSENT, CheckedBody, CheckedGraph, CheckedNode
+from atinuke.core.cost import CAPACITY, Elements, Inputs, Work
+from atinuke.core.dims import Size
+from atinuke.core.errors import AtinukeError, fail
+from atinuke.core.fit import Type
+from atinuke.core.graph import Range
+
+MULTIPLES = (1, 16)  # work that is cut into chunks is padded: it may have a formula only at multiples of a chunk
+COMPARED = 1024  # the size of every free axis at which components that differ in their settings are compared
+
+
+class MetaMeter:
+    """The `Meter` of `atinuke.core.cost`. Equal components with equal inputs are measured once."""
+
+    def __init__(self) -> None:
+        self._works: dict[tuple[Any, ...], Work] = {}
+        self._kinds: dict[tuple[Any, ...], list[Work]] = {}
+        self._states: dict[tuple[type, str], Elements] = {}
+
+    def work(self, title: str, node: CheckedNode, inputs: Inputs, axes: Mapping[str, Range]) -> Work:
+        """The FLOPs of one forward pass through a component.
+
+        A component that differs from a measured one in its settings alone (as the layers of a stack do in their index) is run
+        once, to see whether the same formula holds.
+
+        Raises:
+            AtinukeError: it does not run on the meta device, or its work has no formula in the sizes of its wires.
+        """
+        inputs = {port: types for port, types in inputs.items() if ABSENT not in types}
+        kind = (node.cls, tuple(inputs.items()))
+        key = (*kind, _key(node.settings))
+        if key not in self._works:
+            free = {dims.axis(name): axis for name, axis in axes.items()}
+            known = self._kinds.setdefault(kind, [])
+            self._works[key] = self._compare(node, inputs, free, known) or _measure(title, node, inputs, free)
+            known.append(self._works[key])
+        return self._works[key]
+
+    def _compare(self, node: CheckedNode, inputs: Inputs, axes: Axes, known: Sequence[Work]) -> Work | None:
+        if not known:
+            return None
+        sizes = {symbol: max(axis.low, min(axis.high, COMPARED)) for symbol, axis in axes.items()}
+        found = _counter(node, inputs)(sizes)
+        return next((work for work in known if work.flops.subs(sizes) == found), None)
+
+    def caches(self, checked: CheckedGraph) -> dict[str, Elements] | None:
+        """The numbers in the state of every node that has one, by path and dtype; None where the graph has no step form."""
+        try:
+            plan = plan_steps(checked)
+        except AtinukeError:
+            return None
+        found: dict[str, dict[str, Size]] = {}
+        batch = checked.body.inputs[plan.inputs[0]].shape[0]
+        self._collect(checked.body, plan, "", batch, found)
+        return dict(found)
+
+    def _collect(
+        self, body: CheckedBody, plan: StepPlan, title: str, batch: Size, found: dict[str, dict[str, Size]]
+    ) -> None:
+        for name in (name for name, tensors in plan.counts.items() if tensors):
+            node = body.nodes[name]
+            for inner in node.instances:
+                self._collect(inner, plan.blocks[name], f"{title}{name}.", batch, found)
+            if node.cls is not None:
+                total = found.setdefault(f"{title}{name}", {})
+                for dtype, numbers in self._state(node.cls, node.settings).items():
+                    total[dtype] = total.get(dtype, 0) + numbers.subs(dims.axis("batch"), batch)
+
+    def _state(self, cls: type, settings: Mapping[str, Any]) -> Elements:
+        key = (cls, _key(settings))
+        if key not in self._states:
+            module: Any = build_meta(cls, settings)
+            axes = {dims.axis(name): Range(1, COMPARED) for name in ("batch", CAPACITY)}
+            numbers = {dtype: find_formula(partial(_numbers, module, dtype), axes, list(axes)) for dtype in _dtypes(module)}
+            if None in numbers.values():
+                raise fail(f"the state of {cls.__name__} has no formula in batch and capacity", where=cls.__module__)
+            self._states[key] = {dtype: formula for dtype, formula in numbers.items() if formula is not None}
+        return self._states[key]
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    return repr(sorted(settings.items()))
+
+
+def _measure(title: str, node: CheckedNode, inputs: Inputs, axes: Axes) -> Work:
+    reason = "no polynomial in the sizes of its wires gives what was counted"
+    types = [*node.outputs.values(), *(given for types in inputs.values() for given in types)]
+    sizes = {size for given in types for size in given.shape}
+    symbols = {symbol for size in sizes for symbol in size.free_symbols}
+    parts = {part for size in sizes for part in size.atoms(sympy.floor, sympy.Mod, sympy.Min, sympy.Max)}
+    free = {symbol: axis for symbol, axis in axes.items() if symbol in symbols}
+    for multiple in MULTIPLES:
+        try:
+            formula = find_formula(_counter(node, inputs), free, [*free, *sorted(parts, key=str)], multiple)
+        except Exception as error:  # a third party's forward() may raise anything
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            continue
+        if formula is not None:
+            return Work(formula, multiple)
+    raise fail(
+        f"{title}: the work of {node.node.use} cannot be counted",
+        reason,
+        where=node.node.where,
+        fix="its forward() must run on the meta device, and its work must follow from the sizes of its wires",
+    )
+
+
+def _counter(node: CheckedNode, inputs: Inputs) -> Callable[[Sizes], int]:
+    """Counts the FLOPs of a component at given sizes of the free axes."""
+    assert node.cls is not None
+    assert node.signature is not None
+    module = build_meta(node.cls, node.settings).eval()
+    ports = list(node.signature.inputs.values())
+
+    def count(sizes: Sizes) -> int:
+        tensors = {port: [_tensor(given, sizes) for given in types] for port, types in inputs.items()}
+        positional = [tensor for port in ports if port.many for tensor in tensors.get(port.name, ())]
+        named = {port.name: tensors[port.name][0] for port in ports if port.name in tensors and not port.many}
+        # as plain products, because torch does not count every fused kernel
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            module(*positional, **named)
+        return int(counter.get_total_flops())
+
+    return count
+
+
+def _tensor(given: Type, sizes: Sizes) -> Tensor:
+    shape = [int(size.subs(sizes)) for size in given.shape]
+    dtype = torch.float32 if given.dtype == "float" else getattr(torch, given.dtype)
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _dtypes(module: nn.Module) -> list[str]:
+    return sorted({_dtype(tensor) for tensor in module.state(1, 1)})  # type: ignore[operator]
+
+
+def _numbers(module: Any, dtype: str, sizes: Sizes) -> int:
+    state = module.state(*sizes.values())
+    return sum(tensor.numel() for tensor in state if _dtype(tensor) == dtype)
+
+
+def _dtype(tensor: Tensor) -> str:
+    """The dtype of a state in the graph language: a floating one follows the parameters."""
+    return "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,210 @@
+"""Continues texts: a batch of prompts in, their continuations out, while they are written if wanted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from atinuke.core.errors import Mistake, fail, raise_all
+from atinuke.pipelines.sampling import INVALID, Sampler, Settings
+
+PREFILL_TOKENS = 2048  # in one step, which also gives logits for each of them: 0.4 GB for a vocabulary of 50,000
+UNFINISHED = "\ufffd"  # what bytes that are no character (yet) decode to
+
+Reason = Literal["end_of_text", "stop", "length"]
+OnText = Callable[[int, str], None]
+
+
+class Tokenizer(Protocol):
+    """What generation needs of a tokenizer: `end_of_text` is the token after which a text is over."""
+
+    @property
+    def end_of_text(self) -> int: ...
+    def encode(self, text: str, /) -> Sequence[int]: ...
+    def decode(self, tokens: Sequence[int], /) -> str: ...
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What came after a prompt. `text` ends before the stop string that ended it, `tokens` before the end of text."""
+
+    text: str
+    tokens: tuple[int, ...]
+    reason: Reason
+
+
+def generate(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    settings: Settings,
+    context: int,
+    on_text: OnText | None = None,
+) -> list[Continuation]:
+    """Continues each prompt by at most `settings.max_new_tokens` tokens.
+
+    `model` has `state` and `step`, as a built graph has; `context` is the longest text it reads, in tokens. A row does
+    not depend on the others. `on_text(row, text)` gets each piece of text as soon as it is certain: whole characters,
+    and nothing that may turn out to be part of a stop string.
+
+    Raises:
+        AtinukeError: the model has no step form or no `logits`, a prompt is empty or does not fit into the context
+            together with the new tokens, or the logits are not numbers.
+    """
+    encoded = [list(tokenizer.encode(prompt)) for prompt in prompts]
+    _require_step(model)
+    raise_all(_misfits(encoded, settings, context))
+    if not encoded:
+        return []
+    rows = [_Row(number, tokenizer, settings.stop, on_text) for number in range(len(encoded))]
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            _decode(model, encoded, rows, settings)
+    finally:
+        model.train(training)
+    return [row.continuation() for row in rows]
+
+
+def _decode(model: Any, prompts: list[list[int]], rows: "list[_Row]", settings: Settings) -> None:
+    """Steps the whole batch until every row is finished; what a finished row still draws is ignored."""
+    device = next(model.parameters()).device
+    position = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    state = model.state(len(prompts), max(map(len, prompts)) + settings.max_new_tokens)
+    logits, state = _prefill(model, prompts, position - 1, state)
+    sampler = Sampler(settings, prompts, device)
+    tokens = sampler(logits, 0)
+    for step in range(1, settings.max_new_tokens + 1):
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            row.add(token)
+        if step == settings.max_new_tokens or all(row.reason for row in rows):
+            break
+        output, state = model.step(tokens[:, None], position, state)
+        tokens = sampler(output.logits[:, -1], step)
+        position = position + 1
+    for row in rows:
+        row.finish("length")
+
+
+def _prefill(model: Any, prompts: list[list[int]], last: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """Steps the prompts, padded on the right: the logits after the `last[batch]` token of each, and the state."""
+    padded = pad_sequence([torch.tensor(prompt, device=last.device) for prompt in prompts], batch_first=True)
+    logits: Tensor | None = None
+    start = 0
+    for piece in torch.split(padded, max(1, PREFILL_TOKENS // len(prompts)), dim=1):
+        output, state = model.step(piece, torch.full_like(last, start), state)
+        here = (last - start).clamp(0, piece.shape[1] - 1)
+        found = output.logits[torch.arange(len(prompts), device=last.device), here]
+        logits = found if logits is None else torch.where((last >= start)[:, None], found, logits)
+        start += piece.shape[1]
+    assert logits is not None
+    return logits, state
+
+
+class _Row:
+    """The text of one row while it is written; `reason` says why it is finished."""
+
+    def __init__(self, number: int, tokenizer: Tokenizer, stops: Sequence[str], on_text: OnText | None) -> None:
+        self.number = number
+        self.tokenizer = tokenizer
+        self.stops = stops
+        self.on_text = on_text
+        self.tokens: list[int] = []
+        self.text = ""
+        self.reason: Reason | None = None
+        self._held = ""  # decoded, but perhaps the beginning of a stop string
+        self._done = 0  # tokens before it are decoded
+        self._before = 0  # decoding starts here, a piece earlier: some tokenizers drop the space of a first token
+
+    def add(self, token: int) -> None:
+        """Takes the next token; a finished row ignores it."""
+        if self.reason:
+            return
+        if token == INVALID:
+            raise fail(
+                f"row {self.number + 1} cannot go on after {len(self.tokens)} new tokens",
+                "the model's logits are not numbers",
+                fix="check the weights (training that diverged?), or use a wider dtype",
+            )
+        if token == self.tokenizer.end_of_text:
+            self.finish("end_of_text")
+            return
+        self.tokens.append(token)
+        text = self._undecoded()
+        if not text.endswith(UNFINISHED):
+            self._before, self._done = self._done, len(self.tokens)
+            self._show(text)
+
+    def finish(self, reason: Reason) -> None:
+        """Shows what was held back; a finished row stays as it is."""
+        if self.reason:
+            return
+        self._show(self._undecoded())
+        if not self.reason:
+            self.reason = reason
+            self._emit(self._held)
+
+    def continuation(self) -> Continuation:
+        assert self.reason is not None
+        return Continuation(self.text, tuple(self.tokens), self.reason)
+
+    def _undecoded(self) -> str:
+        """The text of the tokens since the last whole character."""
+        shown = self.tokenizer.decode(self.tokens[self._before : self._done])
+        return self.tokenizer.decode(self.tokens[self._before :])[len(shown) :]
+
+    def _show(self, text: str) -> None:
+        """Adds text, up to the first stop string that is complete; holds back the longest beginning of one."""
+        self._held += text
+        found = [(at + len(stop), at) for stop in self.stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.reason = "stop"
+            self._emit(self._held[: min(found)[1]])
+            return
+        beginnings = (stop[:length] for stop in self.stops for length in range(1, len(stop)))
+        held = max((len(start) for start in beginnings if self._held.endswith(start)), default=0)
+        certain = len(self._held) - held
+        text, self._held = self._held[:certain], self._held[certain:]
+        self._emit(text)
+
+    def _emit(self, text: str) -> None:
+        self.text += text
+        if text and self.on_text:
+            self.on_text(self.number, text)
+
+
+def _require_step(model: nn.Module) -> None:
+    if not callable(getattr(model, "step", None)) or not callable(getattr(model, "state", None)):
+        raise fail(
+            "this model cannot generate",
+            "its graph has no step form",
+            fix="use a graph that reads tokens and whose components all have step()",
+        )
+
+
+def _misfits(prompts: Sequence[Sequence[int]], settings: Settings, context: int) -> list[Mistake]:
+    mistakes = []
+    for number, prompt in enumerate(prompts, 1):
+        room = context - len(prompt)
+        if not prompt:
+            mistakes.append(
+                Mistake(
+                    f"prompt {number} is empty",
+                    details=("the model needs a token to go on from",),
+                    fix="begin the text yourself, if only with a line break",
+                )
+            )
+        elif settings.max_new_tokens > room:
+            wanted = f"it has {len(prompt):,} tokens, and {settings.max_new_tokens:,} new ones are wanted"
+            mistakes.append(
+                Mistake(
+                    f"prompt {number} does not fit",
+                    details=(wanted, f"the model reads at most {context:,}"),
+                    fix=f"set `max_new_tokens` to at most {room:,}" if room > 0 else f"take off {1 - room:,} tokens",
+                )
+            )
+    return mistakes

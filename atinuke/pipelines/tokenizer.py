@@ -1,0 +1,175 @@
+"""A `tokenizer.json`: trained, loaded, and used to turn text into tokens and tokens into text."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from atinuke.core.errors import AtinukeError, fail
+from atinuke.pipelines.bytelevel import ByteLevel, Tokens, Unlike, alphabet, has_long_piece
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class Tokenizer:
+    """The tokenizer of one `tokenizer.json`, whoever made it.
+
+    Text is only ever text: a special token that is written in it is encoded letter by letter. Every text is encoded whole:
+    truncation, padding and a template of special tokens that the file may ask for are not applied.
+
+    `content` is the file's text, `end_of_text` the special token that ends a document (the format does not say which
+    one it is), `where` is named in errors.
+
+    Raises:
+        AtinukeError: this is no tokenizer, or it has no token `end_of_text`.
+    """
+
+    def __init__(self, content: str, end_of_text: str = END_OF_TEXT, where: str | Path | None = None) -> None:
+        where = str(where) if where else None
+        self._content = content
+        self._inner = _read(content, where)
+        self._inner.encode_special_tokens = True
+        self._inner.no_truncation()
+        self._inner.no_padding()
+        special = {token.content: number for number, token in self._inner.get_added_tokens_decoder().items() if token.special}
+        if end_of_text not in special:
+            raise fail(
+                f"has no special token `{end_of_text}`",
+                f"its special tokens: {', '.join(special) or 'none'}",
+                where=where,
+                fix="say which one ends a text",
+            )
+        self.end_of_text: int = special[end_of_text]
+        """The token that ends a document."""
+        self.vocab_size: int = 1 + max(self._inner.get_vocab().values())
+        """One more than the largest token: what an embedding needs (a vocabulary may have gaps)."""
+        canonical = json.dumps([json.loads(content), end_of_text], sort_keys=True)
+        self.fingerprint: str = hashlib.sha256(canonical.encode()).hexdigest()
+        """Equal for tokenizers that give equal tokens because their files say the same."""
+
+    @classmethod
+    def load(cls, path: str | Path, end_of_text: str = END_OF_TEXT) -> Self:
+        """Reads any `tokenizer.json`.
+
+        Raises:
+            AtinukeError: the file is missing, unreadable, truncated, of another kind, or without `end_of_text`.
+        """
+        try:
+            content = Path(path).read_bytes().decode()
+        except OSError as error:
+            what = f"cannot be read: {error.strerror or error}"
+            raise fail(what, where=str(path), fix="name a tokenizer.json") from None
+        except UnicodeDecodeError as error:
+            raise fail("is not UTF-8 text", f"byte {error.start}", where=str(path), fix="name a tokenizer.json") from None
+        return cls(content, end_of_text, path)
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        special_tokens: Sequence[str] = (END_OF_TEXT,),
+        progress: bool = False,
+    ) -> Self:
+        """Trains byte-level BPE with GPT-2's splitting (Sennrich et al., 2016; Radford et al., 2019).
+
+        The first special token ends a text. Special tokens come first in the vocabulary, then the 256 bytes, then the
+        merges of pairs that occur at least twice. The same texts give the same tokenizer.
+
+        Raises:
+            AtinukeError: the size is below 256 bytes and the special tokens, or above what the texts support.
+        """
+        least = 256 + len(special_tokens)
+        if vocab_size < least:
+            raise fail(
+                f"a vocabulary of {vocab_size:,} is too small",
+                f"256 bytes and {len(special_tokens)} special tokens need {least}",
+                fix=f"set `vocab_size` to at least {least}",
+            )
+        inner = tokenizers.Tokenizer(models.BPE())
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        inner.decoder = decoders.ByteLevel()
+        for token in special_tokens:
+            if len(inner.pre_tokenizer.pre_tokenize_str(token)) < 2:
+                raise fail(
+                    f"special token `{token}` could also come out of text", fix=f"write it as `<|{token.strip()}|>`"
+                )
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=list(special_tokens),
+            initial_alphabet=list(alphabet().values()),
+            show_progress=progress,
+        )
+        inner.train_from_iterator(texts, trainer)
+        if inner.get_vocab_size() < vocab_size:
+            raise fail(
+                f"these texts support a vocabulary of {inner.get_vocab_size():,} only",
+                f"{vocab_size:,} were asked for; every merge must occur at least twice",
+                fix=f"set `vocab_size` to at most {inner.get_vocab_size()}, or give more text",
+            )
+        return cls(inner.to_str(pretty=True), special_tokens[0])
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file as it was read or trained, whole or not at all.
+
+        Raises:
+            AtinukeError: it cannot be written.
+        """
+        path = Path(path)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            draft.write_bytes(self._content.encode())
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise fail(f"cannot be written: {error.strerror or error}", where=str(path)) from None
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of one text, without an end of text."""
+        return self.encode_batch([text])[0].tolist()
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text, as arrays of `dtype`; other threads go on running meanwhile.
+
+        Raises:
+            AtinukeError: a text contains half a surrogate pair, which is no character.
+        """
+        for text in texts:
+            _require_characters(text)
+        if not any(map(has_long_piece, texts)) and isinstance(self._fast, ByteLevel):
+            return self._fast.encode(texts) if texts else []
+        found = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(each.ids, self.dtype) for each in found]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of the tokens, without special ones. Bytes that are no UTF-8 come out as U+FFFD."""
+        return self._inner.decode(list(tokens))
+
+    def stream(self) -> "TextStream":
+        """A decoder for tokens that come one by one."""
+        return TextStream(self._inner)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest type that holds every token: uint16 or uint32."""
+        return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+
+    @property
+    def engine(self) -> str:
+        """What encodes text, and why it is not the fast one where it is not."""
+        return "tiktoken" if isinstance(self._fast, ByteLevel) else f"tokenizers, because {self._fast}"
+
+    @cached_property
+    def _fast(self) -> ByteLevel | str:
+        try:
+            return ByteLevel(self._inner, self.dtype)
+        except Unlike as reason:
+            return str(reason)

@@ -1,0 +1,39 @@
+"""Text embedding with a stride: a whole plugin in one file."""
+
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from atinuke.core.component import Component
+from atinuke.core.hookspecs import hookimpl
+
+
+class StridedEmbedding(nn.Module):
+    """One vector for every `stride` tokens: their embeddings, joined by a convolution that never overlaps.
+
+    Tokens after the last whole group are left out.
+    """
+
+    def __init__(self, vocab_size: int, d_model: int, stride: int = 4) -> None:
+        super().__init__()
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1, but is {stride}")
+        self.vocab_size = vocab_size
+        self.d_model = d_model
+        self.stride = stride
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.join = nn.Conv1d(d_model, d_model, kernel_size=stride, stride=stride)
+
+    def forward(
+        self, input_ids: Int[Tensor, "batch sequence"]
+    ) -> Float[Tensor, "batch sequence//{self.stride} {self.d_model}"]:
+        embedded = F.embedding(input_ids, self.embedding.weight)
+        joined: Tensor = self.join(embedded.transpose(1, 2))
+        return joined.transpose(1, 2)
+
+
+@hookimpl
+def atinuke_components() -> Iterable[Component]:
+    yield Component("text.embedding", "atinuke_strided:StridedEmbedding", "One vector for every `stride` tokens")
