@@ -52,16 +52,12 @@ class MetaMeter:
         if key not in self._works:
             free = {dims.axis(name): axis for name, axis in axes.items()}
             known = self._kinds.setdefault(kind, [])
-            self._works[key] = self._compare(node, inputs, free, known) or _measure(title, node, inputs, free)
-            known.append(self._works[key])
+            work = _compare(node, inputs, free, known) if known else None
+            if work is None:
+                work = _measure(title, node, inputs, free)
+                known.append(work)
+            self._works[key] = work
         return self._works[key]
-
-    def _compare(self, node: CheckedNode, inputs: Inputs, axes: Axes, known: Sequence[Work]) -> Work | None:
-        if not known:
-            return None
-        sizes = {symbol: max(axis.low, min(axis.high, COMPARED)) for symbol, axis in axes.items()}
-        found = _counter(node, inputs)(sizes)
-        return next((work for work in known if work.flops.subs(sizes) == found), None)
 
     def caches(self, checked: CheckedGraph) -> dict[str, Elements] | None:
         """The numbers in the state of every node that has one, by path and dtype; None where the graph has no step form."""
@@ -100,6 +96,16 @@ class MetaMeter:
 
 def _key(settings: Mapping[str, Any]) -> str:
     return repr(sorted(settings.items()))
+
+
+def _compare(node: CheckedNode, inputs: Inputs, axes: Axes, known: Sequence[Work]) -> Work | None:
+    """What was measured with other settings, where it gives what is counted with these."""
+    sizes = {symbol: max(axis.low, min(axis.high, COMPARED)) for symbol, axis in axes.items()}
+    try:
+        found = _counter(node, inputs)(sizes)
+    except Exception:  # _measure says why
+        return None
+    return next((work for work in known if work.flops.subs(sizes) == found), None)
 
 
 def _measure(title: str, node: CheckedNode, inputs: Inputs, axes: Axes) -> Work:

@@ -6,6 +6,7 @@ whether two sizes are equal.
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,8 +57,10 @@ def parse(text: str) -> ast.expr:
     if len(text) > MAX_LENGTH:
         raise ValueError(f"expression is longer than {MAX_LENGTH} characters")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # "4if" is a warning to Python
+            tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, Warning, ValueError, RecursionError, MemoryError):
         raise ValueError(f"`{text}` is not an expression") from None
     for node in ast.walk(tree):
         allowed = (

@@ -1,6 +1,5 @@
 """Writes graph files: `loads(dump(graph)) == graph`, in the layout of the files that ship."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +30,7 @@ def dump(graph: Graph) -> str:
 def _inputs(inputs: Mapping[str, Input], indent: str) -> list[str]:
     if not inputs:
         return [f"{indent}inputs: {{}}"]
-    return [f"{indent}inputs:", *(f"{indent}  {name}: {json.dumps(str(value))}" for name, value in inputs.items())]
+    return [f"{indent}inputs:", *(f"{indent}  {name}: {_quoted(str(value))}" for name, value in inputs.items())]
 
 
 def _nodes(nodes: Mapping[str, Node], indent: str) -> list[str]:
@@ -71,9 +70,23 @@ def _scalar(value: Any) -> str:
         return "[" + ", ".join(map(_scalar, value)) + "]"
     if isinstance(value, str):
         plain = re.fullmatch(r"[A-Za-z0-9_$][\w.:*/+${}-]*", value) and not re.search(r":$|[{}]", value)
-        return value if plain and scalar(value) == value else json.dumps(value)
+        return value if plain and scalar(value) == value else _quoted(value)
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)
+
+
+def _quoted(text: str) -> str:
+    """A double-quoted scalar; what cannot be seen is escaped."""
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

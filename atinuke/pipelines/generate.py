@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,21 +10,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from atinuke.core.errors import Mistake, fail, raise_all
 from atinuke.pipelines.sampling import INVALID, Sampler, Settings
+from atinuke.pipelines.tokenizer import Tokenizer
 
 PREFILL_TOKENS = 2048  # in one step, which also gives logits for each of them: 0.4 GB for a vocabulary of 50,000
-UNFINISHED = "\ufffd"  # what bytes that are no character (yet) decode to
 
 Reason = Literal["end_of_text", "stop", "length"]
 OnText = Callable[[int, str], None]
-
-
-class Tokenizer(Protocol):
-    """What generation needs of a tokenizer: `end_of_text` is the token after which a text is over."""
-
-    @property
-    def end_of_text(self) -> int: ...
-    def encode(self, text: str, /) -> Sequence[int]: ...
-    def decode(self, tokens: Sequence[int], /) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -54,12 +45,12 @@ def generate(
         AtinukeError: the model has no step form or no `logits`, a prompt is empty or does not fit into the context
             together with the new tokens, or the logits are not numbers.
     """
-    encoded = [list(tokenizer.encode(prompt)) for prompt in prompts]
+    encoded = [tokenizer.encode(prompt) for prompt in prompts]
     _require_step(model)
     raise_all(_misfits(encoded, settings, context))
     if not encoded:
         return []
-    rows = [_Row(number, tokenizer, settings.stop, on_text) for number in range(len(encoded))]
+    rows = [_Row(number, prompt, tokenizer, settings.stop, on_text) for number, prompt in enumerate(encoded)]
     training = model.training
     model.eval()
     try:
@@ -108,17 +99,20 @@ def _prefill(model: Any, prompts: list[list[int]], last: Tensor, state: Any) -> 
 class _Row:
     """The text of one row while it is written; `reason` says why it is finished."""
 
-    def __init__(self, number: int, tokenizer: Tokenizer, stops: Sequence[str], on_text: OnText | None) -> None:
+    def __init__(
+        self, number: int, prompt: Sequence[int], tokenizer: Tokenizer, stops: Sequence[str], on_text: OnText | None
+    ) -> None:
         self.number = number
-        self.tokenizer = tokenizer
+        self.end_of_text = tokenizer.end_of_text
         self.stops = stops
         self.on_text = on_text
         self.tokens: list[int] = []
         self.text = ""
         self.reason: Reason | None = None
-        self._held = ""  # decoded, but perhaps the beginning of a stop string
-        self._done = 0  # tokens before it are decoded
-        self._before = 0  # decoding starts here, a piece earlier: some tokenizers drop the space of a first token
+        self._held = ""  # perhaps the beginning of a stop string
+        self._stream = tokenizer.stream()
+        for token in prompt:  # some tokenizers drop the space before a text's first word
+            self._stream.feed(token)
 
     def add(self, token: int) -> None:
         """Takes the next token; a finished row ignores it."""
@@ -130,20 +124,17 @@ class _Row:
                 "the model's logits are not numbers",
                 fix="check the weights (training that diverged?), or use a wider dtype",
             )
-        if token == self.tokenizer.end_of_text:
+        if token == self.end_of_text:
             self.finish("end_of_text")
-            return
-        self.tokens.append(token)
-        text = self._undecoded()
-        if not text.endswith(UNFINISHED):
-            self._before, self._done = self._done, len(self.tokens)
-            self._show(text)
+        else:
+            self.tokens.append(token)
+            self._show(self._stream.feed(token))
 
     def finish(self, reason: Reason) -> None:
         """Shows what was held back; a finished row stays as it is."""
         if self.reason:
             return
-        self._show(self._undecoded())
+        self._show(self._stream.finish())
         if not self.reason:
             self.reason = reason
             self._emit(self._held)
@@ -151,11 +142,6 @@ class _Row:
     def continuation(self) -> Continuation:
         assert self.reason is not None
         return Continuation(self.text, tuple(self.tokens), self.reason)
-
-    def _undecoded(self) -> str:
-        """The text of the tokens since the last whole character."""
-        shown = self.tokenizer.decode(self.tokens[self._before : self._done])
-        return self.tokenizer.decode(self.tokens[self._before :])[len(shown) :]
 
     def _show(self, text: str) -> None:
         """Adds text, up to the first stop string that is complete; holds back the longest beginning of one."""

@@ -1,6 +1,7 @@
 """What a law is tried on: Hypothesis draws settings, sizes for every free name, and which ports are fed."""
 
 import ast
+import contextlib
 import itertools
 import types
 import typing
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from atinuke.core import dims
 from atinuke.core.component import Component, import_target
-from atinuke.core.dims import UnknownName
 from atinuke.core.errors import fail
 from atinuke.core.fit import Fit, MisfitError
 from atinuke.core.signature import Dim, Port, Setting, Signature, read_signature
@@ -187,12 +187,23 @@ def _values(annotation: Any) -> st.SearchStrategy[Any] | None:
     return None
 
 
+def open_names(dim: Dim) -> list[str]:
+    """The names in a size that are not settings."""
+    return sorted(dims.names(dim.tree) - {f"self_{setting}" for setting in dim.settings})
+
+
 def free_names(signature: Signature) -> dict[str, list[Dim]]:
-    """The names that the inputs leave open, and the sizes that depend on them."""
-    found: dict[str, list[Dim]] = {}
-    for dim in itertools.chain.from_iterable(port.shape.dims for port in signature.inputs.values()):
-        for name in sorted(dims.names(dim.tree) - {f"self_{setting}" for setting in dim.settings}):
-            found.setdefault(name, []).append(dim)
+    """The names that the inputs leave open, with every size of the contract that depends on them."""
+
+    def names(ports: Iterable[Port]) -> Iterable[tuple[str, Dim]]:
+        for dim in itertools.chain.from_iterable(port.shape.dims for port in ports):
+            for name in open_names(dim):
+                yield name, dim
+
+    found: dict[str, list[Dim]] = {name: [] for name, _ in names(signature.inputs.values())}
+    for name, dim in names([*signature.inputs.values(), *signature.outputs.values()]):
+        if name in found:
+            found[name].append(dim)
     return found
 
 
@@ -206,7 +217,36 @@ def _sizes(
         choices = [number for number in range(low, highest + 1) if number not in used]
         if not choices:
             hypothesis.reject()
-        used.add(draw(st.sampled_from(choices)))
-        return next(reversed([*used])) if False else max(used, key=lambda n: n)  # replaced below
+        number: int = draw(st.sampled_from(choices))
+        used.add(number)
+        return number
 
-    return Sizes({}, {})
+    highest = {name: _highest(name, of, signature, settings) for name, of in free_names(signature).items()}
+    chosen = {name: size(highest[name]) for name in sorted(highest, key=lambda name: highest[name])}
+    names = {name: chosen[name] for name in highest}
+    sizes = Sizes(names, {lead: tuple(size(LARGEST) for _ in range(rank)) for lead, rank in ranks.items()})
+    if not _possible(sizes, signature, settings):
+        hypothesis.reject()
+    return sizes
+
+
+def _highest(name: str, of: list[Dim], signature: Signature, settings: Mapping[str, Any]) -> int:
+    """The largest size to draw: well beyond what a name is divided by or lessened by, and within its limit."""
+    numbers = [0]
+    for dim in of:
+        if dim.name is None:
+            numbers += [node.value for node in ast.walk(dim.tree) if isinstance(node, ast.Constant)]
+            numbers += [settings[setting] for setting in dim.settings]
+    highest = LARGEST + 2 * max(number for number in numbers if isinstance(number, int))
+    return min(highest, settings[signature.limits[name]]) if name in signature.limits else highest
+
+
+def _possible(sizes: Sizes, signature: Signature, settings: Mapping[str, Any]) -> bool:
+    """Whether every port has at least one element an axis; what an output cannot tell is for the laws to report."""
+    try:
+        shapes = [sizes.shape(port, settings) for port in signature.inputs.values()]
+    except MisfitError:
+        return False
+    with contextlib.suppress(MisfitError):
+        shapes += [sizes.shape(port, settings) for port in signature.outputs.values()]
+    return all(size > 0 for shape in shapes for size in shape)

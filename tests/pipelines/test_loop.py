@@ -190,7 +190,7 @@ KILLS = 8
 SKIPPING = toy.recipe(
     steps=40,
     accumulate=2,
-    on_bad_loss={"do": "skip", "spike": 1.0, "window": 5, "most": 40},
+    on_bad_loss={"do": "skip", "spike": 0.01, "window": 4, "most": 40},
     save_every=3,
     evaluate_every=20,
 )

@@ -1,0 +1,184 @@
+"""Where the boxes and wires of a picture go: in layers, from top to bottom (Sugiyama, Tagawa and Toda, 1981).
+
+A wire that passes a layer has a place of its own in it, a lane, so that it never runs through a box.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal
+
+LANE = 8.0  # the room on either side of a passing wire
+GAP = 14.0  # between neighbours in a layer
+SWEEPS = 8
+
+
+@dataclass(eq=False)
+class Place:
+    """Room for a box: `left` and `right` of its axis, and `height`. `arrange` finds its `layer` and the `x` of its axis."""
+
+    left: float
+    right: float
+    height: float = 0.0
+    pin: Literal["top", "bottom", "lane"] | None = None
+    x: float = 0.0
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class Link:
+    """A wire between two boxes; it leaves and arrives that far to the right of their axes."""
+
+    source: str
+    target: str
+    leaves: float = 0.0
+    arrives: float = 0.0
+
+
+@dataclass
+class Layout:
+    """The layers, each from left to right, and the lanes that each link takes, from top to bottom."""
+
+    layers: list[list[Place]]
+    lanes: list[list[Place]]
+
+
+@dataclass(frozen=True)
+class _Tie:
+    """A link from one layer to the next, seen from one end: the place at the other end, and the `x` that it would like there."""
+
+    other: Place
+    offset: float
+    strength: int
+
+    @property
+    def wants(self) -> float:
+        return self.other.x + self.offset
+
+
+@dataclass
+class _Ties:
+    """What each place is tied to in the layer above and in the layer below."""
+
+    above: dict[Place, list[_Tie]] = field(default_factory=dict)
+    below: dict[Place, list[_Tie]] = field(default_factory=dict)
+
+    def add(self, upper: Place, lower: Place, shift: float) -> None:
+        """Ties two places that should stand with the lower one `shift` to the right; wires between boxes are kept straight first."""
+        strength = 1 if "lane" in (upper.pin, lower.pin) else 4
+        self.above.setdefault(lower, []).append(_Tie(upper, shift, strength))
+        self.below.setdefault(upper, []).append(_Tie(lower, -shift, strength))
+
+
+def arrange(places: Mapping[str, Place], links: Sequence[Link]) -> Layout:
+    """Finds layer and x of every place; `places` come in an order in which links point forward."""
+    _assign_layers(places, links)
+    layers: list[list[Place]] = [[] for _ in range(1 + max(place.layer for place in places.values()))]
+    lanes: list[list[Place]] = []
+    ties = _Ties()
+    for link in links:
+        source, target = places[link.source], places[link.target]
+        passed = range(source.layer + 1, target.layer)
+        lanes.append([Place(LANE, LANE, pin="lane", layer=layer) for layer in passed])
+        chain = [source, *lanes[-1], target]
+        for i, (upper, lower) in enumerate(zip(chain, chain[1:], strict=False)):
+            shift = (link.leaves if i == 0 else 0.0) - (link.arrives if lower is target else 0.0)
+            ties.add(upper, lower, shift)
+        for lane in lanes[-1]:
+            layers[lane.layer].append(lane)
+    for place in places.values():
+        layers[place.layer].append(place)  # after the lanes, which so tend to the left
+    _order(layers, ties)
+    _align(layers, ties)
+    return Layout(layers, lanes)
+
+
+def _assign_layers(places: Mapping[str, Place], links: Sequence[Link]) -> None:
+    """As far down as the longest way from the top; what nothing feeds stands right above its first reader."""
+    sources: dict[str, list[str]] = {name: [] for name in places}
+    readers: dict[str, list[str]] = {name: [] for name in places}
+    for link in links:
+        sources[link.target].append(link.source)
+        readers[link.source].append(link.target)
+    for name, place in places.items():
+        place.layer = max((places[source].layer + 1 for source in sources[name]), default=0)
+    last = max(place.layer for place in places.values())
+    for name, place in places.items():
+        if place.pin == "bottom":
+            place.layer = last
+        elif not place.pin and not sources[name] and readers[name]:
+            place.layer = min(places[reader].layer for reader in readers[name]) - 1
+    lowest = min(place.layer for place in places.values())
+    for place in places.values():
+        place.layer -= min(lowest, 0)
+
+
+def _order(layers: list[list[Place]], ties: _Ties) -> None:
+    """Orders every layer so that few wires cross: by the mean rank of what a place is tied to, down and up in turn."""
+    best, fewest = [list(layer) for layer in layers], _crossings(layers, ties)
+    for sweep in range(SWEEPS):
+        side, order = (ties.above, layers[1:]) if sweep % 2 == 0 else (ties.below, layers[-2::-1])
+        for layer in order:
+            rank = {place: i for other in layers for i, place in enumerate(other)}
+            means = {place: _mean([rank[tie.other] for tie in side.get(place, ())], rank[place]) for place in layer}
+            layer.sort(key=means.__getitem__)
+        crossings = _crossings(layers, ties)
+        if crossings < fewest:
+            best, fewest = [list(layer) for layer in layers], crossings
+    layers[:] = best
+
+
+def _mean(values: Sequence[int], default: float) -> float:
+    return sum(values) / len(values) if values else default
+
+
+def _crossings(layers: Sequence[Sequence[Place]], ties: _Ties) -> int:
+    total = 0
+    rank = {place: i for layer in layers for i, place in enumerate(layer)}
+    for layer in layers:
+        wires = sorted((rank[place], rank[tie.other]) for place in layer for tie in ties.below.get(place, ()))
+        total += sum(a[0] < b[0] and a[1] > b[1] for i, a in enumerate(wires) for b in wires[i + 1 :])
+    return total
+
+
+def _align(layers: Sequence[Sequence[Place]], ties: _Ties) -> None:
+    """Finds x: every place goes where the wires from one side want it, as far as its neighbours leave room."""
+    for layer in layers:
+        _settle(layer, [0.0] * len(layer))
+    for sweep in range(SWEEPS):
+        side, order = (ties.above, layers[1:]) if sweep % 2 == 0 else (ties.below, layers[-2::-1])
+        for layer in order:
+            _settle(layer, [_wanted(place, side.get(place, ()), ties) for place in layer])
+    least = min(place.x - place.left for layer in layers for place in layer)
+    for layer in layers:
+        for place in layer:
+            place.x -= least
+
+
+def _wanted(place: Place, side: Sequence[_Tie], ties: _Ties) -> float:
+    if place.pin == "lane" and side[0].other.pin != "lane":
+        both = (*ties.above[place], *ties.below[place])
+        if any(tie.other.pin == "lane" for tie in both):
+            return place.x  # the end of a lane follows the lane, not the box
+    return median([tie.wants for tie in side for _ in range(tie.strength)] or [place.x])
+
+
+def _settle(layer: Sequence[Place], wanted: Sequence[float]) -> None:
+    """Moves the places of a layer as little as possible from where they want to be, in order and without overlap.
+
+    Isotonic regression by pooling adjacent violators (Ayer et al., 1955); boxes weigh more than lanes.
+    """
+    starts: list[float] = []
+    for i, place in enumerate(layer):
+        before = layer[i - 1] if i else None
+        starts.append(starts[-1] + before.right + GAP + place.left if before else 0.0)
+    pools: list[tuple[float, float, int]] = []  # mean, weight, number of places
+    for place, want, start in zip(layer, wanted, starts, strict=True):
+        pool = (want - start, 0.01 if place.pin == "lane" else 1.0, 1)
+        while pools and pools[-1][0] > pool[0]:
+            mean, weight, count = pools.pop()
+            pool = ((mean * weight + pool[0] * pool[1]) / (weight + pool[1]), weight + pool[1], count + pool[2])
+        pools.append(pool)
+    means = [mean for mean, _, count in pools for _ in range(count)]
+    for place, mean, start in zip(layer, means, starts, strict=True):
+        place.x = mean + start

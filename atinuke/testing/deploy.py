@@ -1,0 +1,140 @@
+"""The laws of deployment: compiled, exported and run by ONNX Runtime, a component answers as in plain PyTorch."""
+
+import contextlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from atinuke.testing.compare import require_same
+from atinuke.testing.forms import DERIVED, Form, forms
+from atinuke.testing.law import NotRunError, ViolationError, law
+from atinuke.testing.trial import Trial, seeded
+
+OPSET = 20
+OTHERS = 2
+
+
+@contextlib.contextmanager
+def _stage(form: Form, stage: str) -> Iterator[None]:
+    """Names what failed, and keeps the compilers' chatter away."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ViolationError as error:
+        raise ViolationError(f"{form.title}, {stage}: {error.expected}", error.got) from None
+    except Exception as error:
+        raise ViolationError(f"{form.title} to be {stage}", f"{type(error).__name__}: {error}") from error
+    finally:
+        logging.disable(disabled)
+
+
+def _eager(trial: Trial, form: Form, tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    with torch.no_grad(), seeded(trial.case.seed):
+        return tuple(form.module(*(tensor.clone() for tensor in tensors)))
+
+
+def _require_equal(expected: tuple[Tensor, ...], got: tuple[Tensor, ...], tensors: tuple[Tensor, ...]) -> None:
+    sizes = ", ".join(str(list(tensor.shape)) for tensor in tensors)
+    if len(expected) != len(got):
+        raise ViolationError(f"{len(expected)} outputs", f"{len(got)}")
+    for i, (wanted, found) in enumerate(zip(expected, got, strict=True)):
+        require_same(f"output {i} for inputs {sizes} as in plain PyTorch", wanted, found)
+
+
+@law(
+    "torch.compile(fullgraph=True) gives the same answers and gradients, at other sizes without compiling anew",
+    examples=1,
+    low=2,
+    others=OTHERS,
+    other_low=2,
+    shrink=False,
+)
+def compile(trial: Trial) -> None:  # noqa: A001 - the law's name
+    for form in forms(trial):
+        with _stage(form, f"compiled by {trial.backend}"):
+            _compiled(trial, form)
+
+
+def _compiled(trial: Trial, form: Form) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(form.module, fullgraph=True, backend=trial.backend)
+    weights = [weight for weight in form.module.parameters() if weight.requires_grad]
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for k in range(1 + OTHERS):
+            tensors = form.tensors(k)
+            answers = []
+            for call in (form.module, compiled):
+                given = [tensor.clone() for tensor in tensors]
+                for tensor, axes in zip(given, form.axes, strict=True):
+                    for axis, name in axes.items():
+                        (torch._dynamo.maybe_mark_dynamic if name == DERIVED else torch._dynamo.mark_dynamic)(
+                            tensor, axis
+                        )
+                with seeded(trial.case.seed):
+                    outputs = call(*given)
+                answers.append((*outputs, *trial.gradients(outputs, weights)))
+            expected, got = ([tensor for tensor in answer if tensor is not None] for answer in answers)
+            _require_equal((*expected,), (*got,), tensors)
+
+
+def _exported(form: Form) -> ExportedProgram:
+    """The program with every free axis free, from inputs of the first sizes."""
+    names = {name for axes in form.axes for name in axes.values() if name != DERIVED}
+    ranges = {name: form.ranges.get(name, (1, None)) for name in sorted(names)}
+    dims: dict[str, Any] = {name: Dim(name, min=low, max=high) for name, (low, high) in ranges.items()}
+    dims[DERIVED] = Dim.DYNAMIC
+    shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in form.axes)
+    return torch.export.export(
+        form.module,
+        form.tensors(0),
+        dynamic_shapes=(shapes,) if shapes else None,
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )
+
+
+@law(
+    "torch.export with every free axis free gives the same answers at other sizes",
+    examples=1,
+    low=2,
+    others=OTHERS,
+    shrink=False,
+)
+def export(trial: Trial) -> None:
+    for form in forms(trial):
+        with _stage(form, "exported"):
+            program = _exported(form).module()
+            for k in range(1 + OTHERS):
+                tensors = form.tensors(k)
+                with torch.no_grad(), seeded(trial.case.seed):
+                    got = program(*(tensor.clone() for tensor in tensors))
+                _require_equal(_eager(trial, form, tensors), tuple(got), tensors)
+
+
+@law("ONNX Runtime gives the same answers at other sizes", examples=1, low=2, others=OTHERS, shrink=False)
+def onnx(trial: Trial) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise NotRunError(f"{package} is not installed: pip install 'atinuke[testing]'")
+    import onnxruntime
+
+    for form in forms(trial):
+        with _stage(form, "run by ONNX Runtime"):
+            exported = torch.onnx.export(_exported(form), (), dynamo=True, opset_version=OPSET, verbose=False)
+            assert exported is not None
+            file = exported.model_proto.SerializeToString()
+            session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+            names = [port.name for port in session.get_inputs()]
+            for k in range(1 + OTHERS):
+                tensors = form.tensors(k)
+                feeds = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+                got = tuple(map(torch.from_numpy, session.run(None, feeds)))
+                _require_equal(_eager(trial, form, tensors), got, tensors)

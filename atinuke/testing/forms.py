@@ -1,0 +1,145 @@
+"""The ways to call a component, each as a module over a flat row of tensors, which is what compilers and exporters take."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atinuke.compile.meta import build_meta
+from atinuke.core.signature import Port
+from atinuke.testing.draw import Sizes, open_names
+from atinuke.testing.law import NotApplicableError
+from atinuke.testing.steps import StepCall
+from atinuke.testing.trial import Trial, arguments, as_tuple
+
+DERIVED = ""  # the name of an axis whose size is worked out from free names, such as 2*frames
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to call a component. `axes` names the free axes of each tensor; `ranges` bounds some of the names;
+    `tensors(k)` draws inputs at the k-th sizes of the case."""
+
+    title: str
+    module: nn.Module
+    axes: tuple[Mapping[int, str], ...]
+    ranges: Mapping[str, tuple[int, int | None]]
+    tensors: Callable[[int], tuple[Tensor, ...]]
+
+
+class ForwardForm(nn.Module):
+    """forward() over a flat row of tensors; arguments are given as places in the row."""
+
+    def __init__(self, component: nn.Module, positional: list[int | None], keyword: dict[str, int]) -> None:
+        super().__init__()
+        self.component = component
+        self.positional = positional
+        self.keyword = keyword
+
+    def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
+        positional = [None if place is None else tensors[place] for place in self.positional]
+        return as_tuple(self.component(*positional, **{name: tensors[place] for name, place in self.keyword.items()}))
+
+
+class StepForm(nn.Module):
+    """step() over a flat row of tensors: first port, other ports, position, state. The state is copied, because exporters
+    want functions while step() may write into what it is given."""
+
+    def __init__(self, component: nn.Module, others: tuple[str, ...]) -> None:
+        super().__init__()
+        self.component = component
+        self.others = others
+
+    def forward(self, x: Tensor, *tensors: Tensor) -> tuple[Any, ...]:
+        count = len(self.others)
+        others = dict(zip(self.others, tensors[:count], strict=True))
+        state = [tensor.clone() for tensor in tensors[count + 1 :]]
+        return as_tuple(self.component.step(x, tensors[count], *state, **others))  # type: ignore[operator]
+
+
+def forms(trial: Trial) -> Iterator[Form]:
+    """forward() with every optional port and, where there are any, with none; step() likewise, of several tokens and of one."""
+    for case in trial.case.with_and_without(trial.signature):
+        one = Trial(trial.contract, case, trial.backend)
+        yield _forward_form(one)
+        if trial.signature.steps:
+            with contextlib.suppress(NotApplicableError):
+                yield from [_step_form(one, several) for several in (True, False)]
+
+
+def _forward_form(trial: Trial) -> Form:
+    ports = trial.case.ports
+    places: dict[str, list[int]] = {}
+    for name, count in ports.items():
+        start = sum(map(len, places.values()))
+        places[name] = [*range(start, start + count)]
+    module = ForwardForm(trial.build(), *arguments(trial.signature, places)).eval()
+    axes = tuple(_free(trial, trial.signature.inputs[name]) for name, count in ports.items() for _ in range(count))
+
+    def tensors(k: int) -> tuple[Tensor, ...]:
+        return tuple(wire for wires in trial.feeds(sizes=_sizes(trial, k), salt=k).values() for wire in wires)
+
+    return Form(f"forward({', '.join(ports)})", module, axes, _limits(trial), tensors)
+
+
+def _step_form(trial: Trial, several: bool) -> Form:
+    call = StepCall.of(trial)
+    component = trial.build()
+    names = (call.first, *call.others)
+    axes = [*(_free(trial, trial.signature.inputs[name]) for name in names), {0: "batch"}, *_state_axes(trial, call)]
+    limits = _limits(trial)
+    longest = limits.get("sequence", (1, None))[1]
+
+    def tensors(k: int) -> tuple[Tensor, ...]:
+        sizes = _sizes(trial, k)
+        sizes = sizes.but(sequence=max(2, sizes.names["sequence"]) if several else 1)
+        feeds = trial.feeds(sizes=sizes, salt=k)
+        wires = [feeds[name][0] for name in names]
+        batch, new = wires[0].shape[:2]
+        capacity = new + 11 + k  # equal to no other axis
+        generator = torch.Generator().manual_seed(trial.case.seed + k)
+        last = min(capacity, longest or capacity) - new
+        position = torch.randint(last + 1, (batch,), generator=generator)
+        state = [
+            torch.randn(old.shape, generator=generator).to(old.dtype) if old.is_floating_point() else old
+            for old in call.state(component, batch, capacity)
+        ]
+        return (*wires, position, *state)
+
+    title = f"step({', '.join(names)}) of {'several tokens' if several else 'one token'}"
+    if several:
+        limits = {**limits, "sequence": (2, longest)}
+    else:
+        axes = [{axis: name for axis, name in of.items() if name != "sequence"} for of in axes]
+    return Form(title, StepForm(component, call.others).eval(), tuple(axes), limits, tensors)
+
+
+def _state_axes(trial: Trial, call: StepCall) -> list[dict[int, str]]:
+    """Which axes of each state tensor are `batch` and `capacity`: found by asking for two states without memory."""
+    module = build_meta(trial.contract.cls, trial.case.settings)
+    names = {(2, 5): "batch", (3, 7): "capacity"}
+    pairs = zip(call.state(module, 2, 3), call.state(module, 5, 7), strict=True)
+    sizes = [list(zip(small.shape, large.shape, strict=True)) for small, large in pairs]
+    return [{axis: names[pair] for axis, pair in enumerate(of) if pair in names} for of in sizes]
+
+
+def _free(trial: Trial, port: Port) -> dict[int, str]:
+    """The free axes of a port in this case."""
+    shape = port.shape
+    rank = len(trial.case.sizes.leads[shape.lead]) if shape.lead else 0
+    found = {shape.at + i: f"{shape.lead}_{i}" for i in range(rank)}
+    for i, dim in enumerate(shape.dims):
+        if open_names(dim):
+            found[i + rank if shape.lead and i >= shape.at else i] = dim.name or DERIVED
+    return found
+
+
+def _limits(trial: Trial) -> dict[str, tuple[int, int | None]]:
+    return {name: (1, trial.case.settings[setting]) for name, setting in trial.signature.limits.items()}
+
+
+def _sizes(trial: Trial, k: int) -> Sizes:
+    return (trial.case.sizes, *trial.case.others)[k]

@@ -1,0 +1,162 @@
+"""The incremental form: `step` after `step` equals `forward`."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atinuke.core.signature import Port, Signature
+from atinuke.testing.compare import require_same
+from atinuke.testing.law import NotApplicableError, ViolationError, law
+from atinuke.testing.trial import Trial, as_tuple, axes_named, seeded
+
+
+def no_step(signature: Signature) -> str | None:
+    """Why a component has no step form."""
+    return None if signature.steps else "it has no step()"
+
+
+@dataclass(frozen=True)
+class StepCall:
+    """How a component's step() is called: its first port by position, the ports it shares with forward() by keyword."""
+
+    trial: Trial
+    first: str
+    others: tuple[str, ...]
+
+    @staticmethod
+    def of(trial: Trial) -> "StepCall":
+        """Raises ViolationError where step() cannot stand in for forward()."""
+        inputs = trial.signature.inputs
+        first, *rest = inputs
+        names = [dim.name for dim in inputs[first].shape.dims[:2]]
+        if names != ["batch", "sequence"] or inputs[first].shape.lead or inputs[first].many:
+            raise ViolationError(
+                "the first port of a component with step() to be [batch sequence ...]", f"[{inputs[first].shape}]"
+            )
+        takes = inspect.signature(trial.contract.cls.step).parameters  # type: ignore[attr-defined]
+        missing = [name for name in rest if name not in takes and not inputs[name].optional]
+        if missing:
+            raise ViolationError(f"step() to take port `{missing[0]}`, which forward() needs", "it does not")
+        return StepCall(trial, first, tuple(name for name in rest if name in takes and name in trial.case.ports))
+
+    def __call__(
+        self, module: Any, feeds: Mapping[str, Tensor], position: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Outputs and state of one call."""
+        rest = {name: feeds[name] for name in self.others}
+        found = as_tuple(module.step(feeds[self.first], position, *state, **rest))
+        count = len(self.trial.signature.outputs)
+        if len(found) != count + len(state):
+            raise ViolationError(
+                f"step() to give {count} outputs and {len(state)} state tensors", f"{len(found)} values"
+            )
+        return found[:count], found[count:]
+
+    def state(self, module: Any, batch: int, capacity: int) -> tuple[Tensor, ...]:
+        """An empty state.
+
+        Raises:
+            NotApplicableError: the component cannot be stepped with these settings.
+        """
+        if not self.trial.signature.remembers:
+            return ()
+        try:
+            return tuple(module.state(batch, capacity))
+        except ValueError as error:
+            raise NotApplicableError(f"state() refuses these settings: {error}") from None
+
+
+@law(
+    "step() of a prompt and then of single tokens equals forward(), with rows at different positions",
+    inapplicable=no_step,
+)
+def step(trial: Trial) -> None:
+    for dtype in (torch.float64, torch.bfloat16):
+        _Steps(trial, dtype).run()
+
+
+class _Steps:
+    """One text a row: its prompt, padded on the right with garbage, is stepped whole; then come the rows' next tokens, each at
+    its own position. The state is used before, by another text, up to its capacity."""
+
+    def __init__(self, trial: Trial, dtype: torch.dtype) -> None:
+        self.call = StepCall.of(trial)
+        self.ports: Mapping[str, Port] = trial.signature.inputs
+        self.trial = trial
+        self.module = trial.build(dtype)
+        names = (self.call.first, *self.call.others)
+        every = {name: wires[0] for name, wires in trial.feeds(dtype).items()}
+        self.feeds = {name: every[name] for name in names}
+        self.garbage = {name: wires[0] for name, wires in trial.feeds(dtype, salt=1).items() if name in names}
+        self.batch, self.length = self.feeds[self.call.first].shape[:2]
+        generator = torch.Generator().manual_seed(trial.case.seed)
+        self.prompts = torch.randint(1, self.length + 1, (self.batch,), generator=generator)
+        self.width = 1 + trial.case.seed % 2
+
+    def run(self) -> None:
+        answers = self.trial.answer(self.module, {name: (wire,) for name, wire in self.feeds.items()})
+        state = self.call.state(self.module, self.batch, self.length)
+        form = [(tensor.shape, tensor.dtype) for tensor in state]
+        start = torch.zeros(self.batch, dtype=torch.int64)
+        longest = int(self.prompts.max())
+        _, state = self.step(self.garbage, start, state)
+        place = torch.arange(longest).expand(self.batch, -1)
+        padding = place >= self.prompts[:, None]
+        outputs, state = self.step(self.pick(place, padding), start, state)
+        self.compare(answers, outputs, place, ~padding)
+        position = self.prompts
+        while int(position.max()) + self.width <= self.length:
+            place = position[:, None] + torch.arange(self.width)
+            outputs, state = self.step(self.pick(place), position, state)
+            self.compare(answers, outputs, place, torch.ones_like(place, dtype=torch.bool))
+            position = position + self.width
+        for i, (tensor, (shape, dtype)) in enumerate(zip(state, form, strict=True)):
+            if (tensor.shape, tensor.dtype) != (shape, dtype):
+                raise ViolationError(
+                    f"state {i} to stay {dtype} of shape {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}"
+                )
+
+    def step(
+        self, feeds: Mapping[str, Tensor], position: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        with torch.no_grad(), seeded(self.trial.case.seed):
+            return self.call(self.module, {name: wire.clone() for name, wire in feeds.items()}, position, state)
+
+    def pick(self, place: Tensor, padding: Tensor | None = None) -> dict[str, Tensor]:
+        """What stands at `place[batch, n]` of every port that has positions; garbage where there is padding."""
+        return {
+            name: self.at(name, self.feeds[name], place)
+            if padding is None or not self.positions(name)
+            else torch.where(
+                padding.view(*padding.shape, *[1] * (self.feeds[name].dim() - 2)),
+                self.at(name, self.garbage[name], place),
+                self.at(name, self.feeds[name], place),
+            )
+            for name in self.feeds
+        }
+
+    def positions(self, name: str) -> bool:
+        shape = self.ports[name].shape
+        return axes_named(shape, "batch", len(shape.dims)) == [0] and axes_named(
+            shape, "sequence", len(shape.dims)
+        ) == [1]
+
+    def at(self, name: str, wire: Tensor, place: Tensor) -> Tensor:
+        return wire[torch.arange(self.batch)[:, None], place] if self.positions(name) else wire
+
+    def compare(
+        self, answers: Mapping[str, Tensor], outputs: tuple[Tensor, ...], place: Tensor, counts: Tensor
+    ) -> None:
+        rows = torch.arange(self.batch)[:, None].expand_as(place)
+        for (name, answer), output in zip(answers.items(), outputs, strict=True):
+            port = self.trial.signature.outputs[name]
+            if [dim.name for dim in port.shape.dims[:2]] != ["batch", "sequence"]:
+                continue
+            if output.shape[:2] != place.shape:
+                raise ViolationError(f"step() to give [batch sequence] = {list(place.shape)}", f"{list(output.shape)}")
+            expected = answer[rows[counts], place[counts]]
+            require_same("step() to equal forward()", expected, output[counts])
