@@ -17,7 +17,7 @@ from atinuke.core.scope import Scope, dim_values, input_type, resolve, settings_
 from atinuke.core.signature import Dim, Port, Shape, Signature, read_signature
 from atinuke.core.wiring import Feeds, Wiring
 
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -120,10 +120,7 @@ class _Checker:
 
     def node(self, state: _Body, name: str, node: Node) -> CheckedNode | None:
         self.count += 1
-        if self.count > MAX_NODES:
-            if self.count == MAX_NODES + 1:
-                self.wrong(node.where, f"the graph has more than {MAX_NODES:,} nodes", fix="repeat fewer layers")
-        elif node.use in self.graph.blocks:
+        if node.use in self.graph.blocks:
             return self.block_node(state, name, node)
         elif node.use:
             return self.component_node(state, name, node)
@@ -306,17 +303,22 @@ class _Checker:
         return None if len(found) < len(node.settings) or BROKEN in found.values() else found
 
     def times(self, state: _Body, title: str, node: Node) -> int | None:
-        """How many instances a block has."""
+        """How many instances a block has; a graph that would be too large is refused before it is expanded."""
         if node.repeat is None:
             return 1
         where = node.place("repeat")
         times = resolve(state.scope, self.report, f"{title}: repeat", node.repeat, where)
         if times is BROKEN:
             return None
-        if type(times) is int and 1 <= times <= MAX_NODES:
-            return times
-        self.wrong(where, f"{title}: repeat must be a whole number from 1 to {MAX_NODES:,}", f"got {times}")
-        return None
+        if type(times) is not int or times < 1:
+            self.wrong(where, f"{title}: repeat must be a whole number, at least 1", f"got {times}")
+            return None
+        nodes = self.count + times * len(self.graph.blocks[node.use].nodes)
+        if nodes > MAX_NODES:
+            what = f"{title}: the graph would have {nodes:,} nodes, more than {MAX_NODES:,}"
+            self.wrong(where, what, fix="repeat it fewer times")
+            return None
+        return times
 
     def block_inputs(
         self,

@@ -122,7 +122,9 @@ class Cost:
             if axis is None and name != CAPACITY:
                 raise fail(f"`{name}` is not a free axis of the graph", fix=close(name, [*self.axes, CAPACITY]))
             if size < 1 or (axis and not axis.low <= size <= axis.high):
-                raise fail(f"axis `{name}` must be {axis or 'at least 1'}", f"got {size}", fix="choose a size in its range")
+                raise fail(
+                    f"axis `{name}` must be {axis or 'at least 1'}", f"got {size}", fix="choose a size in its range"
+                )
         missing = sorted(symbol.name for symbol in formula.free_symbols if symbol.name not in sizes)
         if missing:
             raise fail(f"axis `{missing[0]}` has no size", fix=f"give it one: {missing[0]}=...")
@@ -186,9 +188,7 @@ def components(body: CheckedBody, title: str = "") -> Iterable[tuple[str, Checke
 
 def count_parameters(nodes: Iterable[CheckedNode]) -> int:
     """The number of parameters that components bring with them: tied ones belong to the node that they are tied to."""
-    return sum(
-        prod(shape) for node in nodes for name, shape in node.parameters.items() if name not in node.node.tie
-    )
+    return sum(prod(shape) for node in nodes for name, shape in node.parameters.items() if name not in node.node.tie)
 
 
 def _elements(types: Iterable[Type]) -> dict[str, Size]:

@@ -90,6 +90,12 @@ def arrange(places: Mapping[str, Place], links: Sequence[Link]) -> Layout:
         layers[place.layer].append(place)  # after the lanes, which so tend to the left
     _order(layers, ties)
     _align(layers, ties)
+    ends = [(places[link.source].x + link.leaves, places[link.target].x + link.arrives) for link in links]
+    _straighten(layers, lanes, ends)
+    least = min(place.x - place.left for layer in layers for place in layer)
+    for layer in layers:
+        for place in layer:
+            place.x -= least
     return Layout(layers, lanes)
 
 
@@ -108,9 +114,6 @@ def _assign_layers(places: Mapping[str, Place], links: Sequence[Link]) -> None:
             place.layer = last
         elif not place.pin and not sources[name] and readers[name]:
             place.layer = min(places[reader].layer for reader in readers[name]) - 1
-    lowest = min(place.layer for place in places.values())
-    for place in places.values():
-        place.layer -= min(lowest, 0)
 
 
 def _order(layers: list[list[Place]], ties: _Ties) -> None:
@@ -144,15 +147,12 @@ def _crossings(layers: Sequence[Sequence[Place]], ties: _Ties) -> int:
 def _align(layers: Sequence[Sequence[Place]], ties: _Ties) -> None:
     """Finds x: every place goes where the wires from one side want it, as far as its neighbours leave room."""
     for layer in layers:
-        _settle(layer, [0.0] * len(layer))
-    for sweep in range(SWEEPS):
+        _settle(layer, [0.0] * len(layer), [1.0] * len(layer))
+    for sweep in range(SWEEPS + 1):
         side, order = (ties.above, layers[1:]) if sweep % 2 == 0 else (ties.below, layers[-2::-1])
         for layer in order:
-            _settle(layer, [_wanted(place, side.get(place, ()), ties) for place in layer])
-    least = min(place.x - place.left for layer in layers for place in layer)
-    for layer in layers:
-        for place in layer:
-            place.x -= least
+            wanted = [_wanted(place, side.get(place, ()), ties) for place in layer]
+            _settle(layer, wanted, [_weight(place, side.get(place, ())) for place in layer])
 
 
 def _wanted(place: Place, side: Sequence[_Tie], ties: _Ties) -> float:
@@ -163,22 +163,46 @@ def _wanted(place: Place, side: Sequence[_Tie], ties: _Ties) -> float:
     return median([tie.wants for tie in side for _ in range(tie.strength)] or [place.x])
 
 
-def _settle(layer: Sequence[Place], wanted: Sequence[float]) -> None:
+def _weight(place: Place, side: Sequence[_Tie]) -> float:
+    """Boxes that follow boxes stay; those that follow lanes give way to them, and lanes to all."""
+    if place.pin == "lane":
+        return 1e-6
+    return 1.0 if any(tie.other.pin != "lane" for tie in side) else 1e-3
+
+
+def _settle(layer: Sequence[Place], wanted: Sequence[float], weights: Sequence[float]) -> None:
     """Moves the places of a layer as little as possible from where they want to be, in order and without overlap.
 
-    Isotonic regression by pooling adjacent violators (Ayer et al., 1955); boxes weigh more than lanes.
+    Isotonic regression by pooling adjacent violators (Ayer et al., 1955).
     """
     starts: list[float] = []
     for i, place in enumerate(layer):
         before = layer[i - 1] if i else None
         starts.append(starts[-1] + before.right + GAP + place.left if before else 0.0)
     pools: list[tuple[float, float, int]] = []  # mean, weight, number of places
-    for place, want, start in zip(layer, wanted, starts, strict=True):
-        pool = (want - start, 0.01 if place.pin == "lane" else 1.0, 1)
+    for want, weight, start in zip(wanted, weights, starts, strict=True):
+        pool = (want - start, weight, 1)
         while pools and pools[-1][0] > pool[0]:
-            mean, weight, count = pools.pop()
-            pool = ((mean * weight + pool[0] * pool[1]) / (weight + pool[1]), weight + pool[1], count + pool[2])
+            mean, other, count = pools.pop()
+            pool = ((mean * other + pool[0] * pool[1]) / (other + pool[1]), other + pool[1], count + pool[2])
         pools.append(pool)
     means = [mean for mean, _, count in pools for _ in range(count)]
     for place, mean, start in zip(layer, means, starts, strict=True):
         place.x = mean + start
+
+
+def _straighten(layers: Sequence[Sequence[Place]], lanes: Sequence[Sequence[Place]], ends: Sequence[Sequence[float]]) -> None:
+    """Gives all the lanes of a link one x where there is room for it: best that of an end, so that it bends least."""
+    for run, wanted in zip(lanes, ends, strict=True):
+        low, high = float("-inf"), float("inf")
+        for lane in run:
+            layer = layers[lane.layer]
+            at = layer.index(lane)
+            if at > 0:
+                low = max(low, layer[at - 1].x + layer[at - 1].right + GAP + lane.left)
+            if at + 1 < len(layer):
+                high = min(high, layer[at + 1].x - layer[at + 1].left - GAP - lane.right)
+        if run and low <= high:
+            x = next((x for x in wanted if low <= x <= high), min(max(run[0].x, low), high))
+            for lane in run:
+                lane.x = x

@@ -1,13 +1,15 @@
 """A checked graph as a picture: one SVG file that needs nothing else, in light or dark as the reader's screen is."""
 
+import itertools
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
+from typing import Literal
 
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
-from atinuke.core.layout import Layout, Link, Place, arrange
+from atinuke.core.layout import LANE, Link, Place, arrange
 from atinuke.core.show import Box, Drawing, Edge, draw
 
 MAX_BOXES = 1_000
@@ -15,7 +17,8 @@ MAX_TEXT = 44
 NAME, TEXT, LABEL = 13.0, 12.0, 11.0  # font sizes
 ADVANCE = 0.61  # width of a character of a fixed-width font, for a size of 1
 PAD = 12.0
-ROW = 20.0  # between layers: where wires bend
+BEND = 6.0  # radius of a bend
+TRACK = 6.0  # between wires that run sideways, one below another
 STEM = 18.0  # below a box: what its wires carry
 ARRIVE = 14.0  # between wires that arrive at one box
 HEAD = 30.0  # above the boxes of a block: its name
@@ -42,7 +45,9 @@ def svg(checked: CheckedGraph) -> str:
     drawing = draw(checked.body)
     count = _count(drawing)
     if count > MAX_BOXES:
-        raise fail(f"graph `{checked.graph.name}` has {count:,} boxes, too many for a picture", fix="show it as a table")
+        raise fail(
+            f"graph `{checked.graph.name}` has {count:,} boxes, too many for a picture", fix="show it as a table"
+        )
     picture = _Picture(drawing)
     scene = _Scene()
     top = PAD + 2 * NAME
@@ -82,61 +87,207 @@ class _Scene:
 
 
 class _Picture:
-    """A body with everything at its place; blocks hold pictures of their own."""
+    """A body with everything at its place; blocks hold pictures of their own. `exits` says what leaves by each output."""
 
-    def __init__(self, drawing: Drawing) -> None:
+    def __init__(self, drawing: Drawing, exits: Mapping[str, str] | None = None) -> None:
         self.drawing = drawing
-        self.inner = {key: _Picture(box.inner) for key, box in drawing.boxes.items() if box.inner}
-        self.stems = {key: self.stems_of(key) for key in drawing.boxes}
-        self.places = {key: self.place(key, box) for key, box in drawing.boxes.items()}
-        self.links = [
-            Link(edge.source, edge.target, self.leaves(edge), self.arrives(edge)) for edge in drawing.edges
-        ]
-        self.layout: Layout = arrange(self.places, self.links)
-        self.tops: list[float] = []
-        self.heights = [max((place.height for place in layer), default=0.0) for layer in self.layout.layers]
-        y = 0.0
-        for height in self.heights:
-            self.tops.append(y)
-            y += height + ROW
-        self.height = y - ROW
+        self.inner: dict[str, _Picture] = {}
+        for key, box in drawing.boxes.items():
+            if box.inner:
+                self.inner[key] = _Picture(box.inner, {e.output: e.label for e in drawing.edges if e.source == key})
+        self.places = {key: self._place(key, box, exits or {}) for key, box in drawing.boxes.items()}
+        self.links = [Link(e.source, e.target, self._leaves(e), self._arrives(e)) for e in drawing.edges]
+        self.layout = arrange(self.places, self.links)
+        self.heights = [max(place.height for place in layer) for layer in self.layout.layers]
+        self.arrivals = self._arrivals()
+        self.tracks = self._tracks()
+        gaps = [2 * BEND + 8 + TRACK * max(tracks.values(), default=0) for tracks in self.tracks]
+        self.tops = [sum(self.heights[:i]) + sum(gaps[:i]) for i in range(len(self.heights))]
+        self.height = self.tops[-1] + self.heights[-1]
         self.width = max(place.x + place.right for layer in self.layout.layers for place in layer)
-
-    # Sizes
-
-    def stems_of(self, key: str) -> dict[str, tuple[float, str]]:
-        """For each output of a box that feeds something: how far right of its axis it leaves, and what it carries."""
-        stems: dict[str, tuple[float, str]] = {}
-        right = 0.0
-        for edge in (edge for edge in self.drawing.edges if edge.source == key):
-            if edge.output in stems:
-                continue
-            at = self.exit(key, edge.output) if key in self.inner else right
-            stems[edge.output] = (max(at, right), edge.label)
-            right = max(at, right) + _width(edge.label, LABEL) + 2 * PAD
-        return stems
-
-    def exit(self, key: str, output: str) -> float:
-        """How far right of its axis an output leaves a block."""
-        inner = self.inner[key]
-        return inner.places[f"→{output}"].x - inner.axis
 
     @property
     def axis(self) -> float:
-        """The x that a block is hung up by: that of its first input."""
+        """The x by which a block hangs from what feeds it: that of its first input."""
         return next(iter(self.places.values())).x
 
-    def place(self, key: str, box: Box) -> Place:
-        stems = self.stems[key].values()
-        right = max((at + PAD + _width(label, LABEL) for at, label in stems), default=0.0)
+    def _place(self, key: str, box: Box, exits: Mapping[str, str]) -> Place:
+        if box.kind == "output" and box.name in exits:
+            return Place(LANE, _width(exits[box.name], LABEL) + PAD, pin="bottom")
+        if box.kind == "output" and not box.name:
+            return Place(LANE, LANE, pin="bottom")
+        stems = self._stems(key)
+        right = max((at + PAD + _width(label, LABEL) for at, label in stems.values()), default=0.0)
         below = STEM if stems else 0.0
         if key in self.inner:
-            inner = self.inner[key]
-            left = inner.axis + PAD
-            width = max(inner.width - inner.axis + PAD, _heading(box) - left + PAD) + 2 * CARDS
-            return Place(left, max(width, right), HEAD + inner.height + PAD + 2 * CARDS + below)
-        if box.kind == "output" and not box.name:
-            return Place(0.0, 0.0, pin="bottom")
-        half = _box_width(box) / 2
-        pin: dict[str, str] = {"input": "top", "output": "bottom"}
-        return Place(half, max(half, right), _box_height(box) + below, pin.get(box.kind))  # type: ignore[arg-type]
+            left, width, height = self._frame(key)
+            return Place(left, max(width - left + CARDS * 2, right), height + CARDS * 2 + below)
+        width, height = _box_size(box)
+        pin: Literal["top", "bottom"] | None = {"input": "top", "output": "bottom"}.get(box.kind)  # type: ignore[assignment]
+        return Place(width / 2, max(width / 2, right), height + below, pin)
+
+    def _frame(self, key: str) -> tuple[float, float, float]:
+        """The frame of a block: how far left of the axis it begins, its width and its height."""
+        inner, heading = self.inner[key], _width(_heading(self.drawing.boxes[key]), NAME)
+        pills = [inner.places[name].x for name, box in inner.drawing.boxes.items() if box.kind == "input"]
+        left = max(PAD, heading + 2 * PAD - min(pills, default=inner.width))  # no wire runs through the heading
+        return left + inner.axis, left + max(inner.width, heading) + PAD, HEAD + inner.height + PAD
+
+    def _stems(self, key: str) -> dict[str, tuple[float, str]]:
+        """Where each output that feeds something leaves a box, to the right of its axis, and what it carries."""
+        stems: dict[str, tuple[float, str]] = {}
+        free = 0.0
+        for edge in self.drawing.edges:
+            if edge.source == key and edge.output not in stems:
+                if key in self.inner:
+                    free = self.inner[key].places[f"→{edge.output}"].x - self.inner[key].axis
+                stems[edge.output] = (free, edge.label)
+                free += _width(edge.label, LABEL) + 2 * PAD
+        return stems
+
+    def _leaves(self, edge: Edge) -> float:
+        return self._stems(edge.source)[edge.output][0]
+
+    def _arrives(self, edge: Edge) -> float:
+        inner = self.inner.get(edge.target)
+        return inner.places[edge.port].x - inner.axis if inner else 0.0
+
+    # Drawing
+
+    def paint(self, scene: _Scene, dx: float, dy: float, bottom: float | None = None) -> None:
+        """Draws everything `dx` to the right and `dy` down; what leaves goes on to `bottom`."""
+        for key, box in self.drawing.boxes.items():
+            place = self.places[key]
+            x, y = dx + place.x, dy + self.tops[place.layer]
+            if key in self.inner:
+                self._paint_block(scene, key, x, y)
+            elif box.kind != "output" or bottom is None:
+                _paint_box(scene, box, x, y)
+            for at, label in self._stems(key).values():
+                below = y + self._solid(key) + (2 * CARDS if box.times else 0.0)
+                scene.boxes.append(_text(x + at + 6, below + LABEL + 3, "label", label))
+        for i, link in enumerate(self.links):
+            source, target = self.places[link.source], self.places[link.target]
+            stops = self._stops(i)
+            path = f"M{dx + stops[0]:.1f} {dy + self.tops[source.layer] + self._solid(link.source):.1f}"
+            for layer, (x, to_x) in enumerate(itertools.pairwise(stops), source.layer):
+                level = self.tops[layer] + self.heights[layer] + BEND + TRACK * self.tracks[layer].get((x, to_x), 0)
+                path += _over(dx + x, dy + level, dx + to_x)
+            tip = dy + self.tops[target.layer] + (HEAD if link.target in self.inner else 0.0)
+            if bottom is not None and target.pin == "bottom":
+                path += f"V{bottom:.1f}"
+            else:
+                path += f"V{tip - 4:.1f}"
+                scene.wires.append(f'<path class="head" d="M{dx + stops[-1]:.1f} {tip:.1f}l-3.5 -7h7z"/>')
+            scene.wires.append(f'<path class="wire" d="{path}"/>')
+
+    def _stops(self, i: int) -> list[float]:
+        """The x of a link in every layer from its source to its target."""
+        link = self.links[i]
+        begin, end = self.places[link.source].x + link.leaves, self.places[link.target].x + self.arrivals[i]
+        return [begin, *(lane.x for lane in self.layout.lanes[i]), end]
+
+    def _tracks(self) -> list[dict[tuple[float, float], int]]:
+        """Below each layer, on which track a wire runs from one x to another: those that would meet run one below another."""
+        found: list[dict[tuple[float, float], int]] = [{} for _ in self.heights]
+        for i, link in enumerate(self.links):
+            for layer, run in enumerate(itertools.pairwise(self._stops(i)), self.places[link.source].layer):
+                if abs(run[0] - run[1]) > 1:
+                    found[layer][run] = 0
+        for runs in found:
+            placed: list[tuple[float, float]] = []
+            for run in sorted(runs, key=lambda run: (abs(run[0] - run[1]), run)):
+                taken = {runs[other] for other in placed if other[0] != run[0] and _meet(run, other)}
+                runs[run] = min(set(range(len(taken) + 1)) - taken)
+                placed.append(run)
+        return found
+
+    def _solid(self, key: str) -> float:
+        """The height of a box without what is written below it."""
+        return self._frame(key)[2] if key in self.inner else _box_size(self.drawing.boxes[key])[1]
+
+    def _paint_block(self, scene: _Scene, key: str, x: float, y: float) -> None:
+        box, inner = self.drawing.boxes[key], self.inner[key]
+        left, width, height = self._frame(key)
+        for card in (2, 1, 0) if box.times else (0,):
+            scene.blocks.append(_rect("block", x - left + card * CARDS, y + card * CARDS, width, height, 8))
+        scene.boxes.append(_text(x - left + PAD, y + 20, "name", _heading(box)))
+        inner.paint(scene, x - inner.axis, y + HEAD, y + height)
+
+    def _arrivals(self) -> list[float]:
+        """Where each link arrives, to the right of the axis: several at one box stand apart, the straightest in the middle."""
+        found = [link.arrives for link in self.links]
+        for key in (key for key in self.places if key not in self.inner):
+            links = [(i, link, self.layout.lanes[i]) for i, link in enumerate(self.links) if link.target == key]
+            before = [lanes[-1].x if lanes else self.places[link.source].x + link.leaves for _, link, lanes in links]
+            coming = sorted((x - self.places[key].x, i) for x, (i, _, _) in zip(before, links, strict=True))
+            middle = min(range(len(coming)), key=lambda at: abs(coming[at][0]), default=0)
+            room = (_box_size(self.drawing.boxes[key])[0] / 2 - 8) / max(1, len(coming) - 1)
+            for at, (_, i) in enumerate(coming):
+                found[i] = (at - middle) * min(ARRIVE, room)
+        return found
+
+
+def _meet(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    """Whether two runs along x come closer than a bend."""
+    return min(a) - 2 * BEND < max(b) and min(b) - 2 * BEND < max(a)
+
+
+def _over(x: float, y: float, to_x: float) -> str:
+    """Down to y, sideways to another x, and down again, with round bends."""
+    wide = to_x - x
+    if abs(wide) <= 1:
+        return f"L{to_x:.1f} {y + BEND:.1f}"
+    radius = min(BEND, abs(wide) / 2)
+    turn = radius if wide > 0 else -radius
+    first = f"V{y - radius:.1f}Q{x:.1f} {y:.1f} {x + turn:.1f} {y:.1f}"
+    return f"{first}H{to_x - turn:.1f}Q{to_x:.1f} {y:.1f} {to_x:.1f} {y + radius:.1f}"
+
+
+def _paint_box(scene: _Scene, box: Box, x: float, y: float) -> None:
+    width, height = _box_size(box)
+    kind, radius = ("box", 6.0) if box.kind == "component" else ("pill", height / 2)
+    name, use = _short(box.name), _short(box.use)
+    left = x - (_width(name, NAME) + (_width(use, TEXT) + 8 if use else 0)) / 2
+    scene.boxes.append("<g>")
+    scene.boxes.append(f"<title>{escape(' '.join(filter(None, (box.name, box.use, box.settings))))}</title>")
+    scene.boxes.append(_rect(kind, x - width / 2, y, width, height, radius))
+    scene.boxes.append(_text(left, y + 18, "name", name))
+    if use:
+        scene.boxes.append(_text(left + _width(name, NAME) + 8, y + 18, "soft", use))
+    if box.parameters:
+        count = _parameters(box)
+        scene.boxes.append(_text(x - _width(count, LABEL) / 2, y + 34, "label", count))
+    scene.boxes.append("</g>")
+
+
+def _box_size(box: Box) -> tuple[float, float]:
+    use = _width(_short(box.use), TEXT) + 8 if box.use else 0.0
+    width = max(_width(_short(box.name), NAME) + use, _width(_parameters(box), LABEL)) + 2 * PAD
+    return max(width, 4 * PAD), 42.0 if box.parameters else 27.0
+
+
+def _parameters(box: Box) -> str:
+    return f"{box.parameters:,} parameters" if box.parameters else ""
+
+
+def _heading(box: Box) -> str:
+    return f"{_short(box.name)}: {_short(box.use)}{f' × {box.times}' if box.times else ''}"
+
+
+def _rect(kind: str, x: float, y: float, width: float, height: float, radius: float) -> str:
+    size = f'width="{width:.1f}" height="{height:.1f}" rx="{radius:.1f}"'
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" {size}/>'
+
+
+def _text(x: float, y: float, kind: str, text: str) -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+
+
+def _width(text: str, size: float) -> float:
+    """The width of a text in a fixed-width font, where a wide character takes the room of two."""
+    return size * ADVANCE * sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

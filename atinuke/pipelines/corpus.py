@@ -4,27 +4,27 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from atinuke.core.errors import fail
-from atinuke.pipelines import shards
-from atinuke.pipelines.shards import PARTS, Documents, Part, Tokens
+from atinuke.pipelines.shards import PARTS, Documents, Part, Tokens, writing
 from atinuke.pipelines.text import Split, documents, find, fingerprint
 from atinuke.pipelines.tokenizer import Tokenizer
 
 SHARD = 512 << 20  # bytes of files: what an interrupted run does again; each shard keeps two files open
-BATCH = 1 << 20  # characters: one call of the tokenizer, some 40 ms
-AHEAD = 2  # batches a thread that are read before the first is written
+BATCH = 1 << 20  # characters: one call of the tokenizer, some 40 ms without the interpreter's lock
 
-Encoded = dict[Part, Documents]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Corpus(NamedTuple):
@@ -59,17 +59,99 @@ def prepare(
             asked for has come out empty.
     """
     files = find(sources)
+    sizes = {file: file.stat().st_size for file in files}
     encode = partial(_encode, tokenizer, validation)
     settings = [tokenizer.fingerprint, validation, field, split]
-    folders, done = [], 0
-    with _progress(console) as progress:
-        task = progress.add_task("tokens", total=sum(map(_size, files)))
-        for group in _groups(files, shard):
+    folders: list[Path] = []
+    with _progress(console) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        task = progress.add_task("tokens", total=sum(sizes.values()))
+        done = 0
+        for group in _groups(sizes, shard):
             folder = Path(cache) / _key(group, settings)
-            with shards.writing(folder, tokenizer) as writer:
+            with writing(folder, tokenizer) as writer:
                 if writer:
-                    _fill(writer, (documents(file, field, split) for file in group))
+                    read = (documents(file, field, split, partial(progress.advance, task)) for file in group)
+                    for encoded in _map(pool, encode, _batches(chain.from_iterable(read))):
+                        writer.add(encoded)
             folders.append(folder)
-            ...
+            done += sum(sizes[file] for file in group)
+            progress.update(task, completed=done)
     corpus = Corpus(*(Tokens(folders, tokenizer, part) for part in PARTS))
+    if not corpus.train or (validation and not corpus.validation):
+        part = "validate" if corpus.train else "train"
+        count = len(corpus.train.starts()) + len(corpus.validation.starts())
+        raise fail(
+            f"no document is left to {part} on",
+            f"{count} in all, and a share of {validation} for validation",
+            where=", ".join(map(str, sources)),
+            fix="give validation texts of their own, more documents, or another share",
+        )
     return corpus
+
+
+def _groups(sizes: dict[Path, int], most: int) -> Iterator[list[Path]]:
+    """Consecutive files of together at most `most` bytes; a larger file stands alone."""
+    group: list[Path] = []
+    total = 0
+    for file, size in sizes.items():
+        if group and total + size > most:
+            yield group
+            group, total = [], 0
+        group.append(file)
+        total += size
+    if group:
+        yield group
+
+
+def _key(files: Sequence[Path], settings: Sequence[object]) -> str:
+    """The name of a shard: equal if and only if it would be read from equal bytes in an equal way."""
+    contents = [(file.suffixes[-2:], fingerprint(file)) for file in files]
+    return hashlib.sha256(json.dumps([settings, contents]).encode()).hexdigest()[:32]
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    length = 0
+    for text in texts:
+        batch.append(text)
+        length += len(text)
+        if length >= BATCH:
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
+
+
+def _encode(tokenizer: Tokenizer, validation: float, texts: Sequence[str]) -> dict[Part, Documents]:
+    """Runs in a thread."""
+    parts: dict[Part, list[int]] = {part: [] for part in PARTS}
+    raw = [text.encode() for text in texts]
+    for number, text in enumerate(raw):
+        draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) / 2**64
+        parts["validation" if draw < validation else "train"].append(number)
+    tokens = tokenizer.encode_batch(texts)
+    end = np.array([tokenizer.end_of_text], tokenizer.dtype)
+    return {
+        part: Documents(
+            np.concatenate([end[:0], *chain.from_iterable((tokens[number], end) for number in numbers)]),
+            [len(tokens[number]) + 1 for number in numbers],
+            sum(len(raw[number]) for number in numbers),
+        )
+        for part, numbers in parts.items()
+    }
+
+
+def _map(pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Like `pool.map`, but reads only a few items ahead."""
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > 2 * (os.cpu_count() or 1):
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _progress(console: Console | None) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, disable=console is None, transient=True)

@@ -11,7 +11,7 @@ The numbers are little-endian and have no header. Tokens are memory-mapped: open
 
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -47,7 +47,7 @@ class Index(Section):
     format: Literal["atinuke.shard"] = "atinuke.shard"
     version: Literal[1] = 1
     tokenizer: str
-    dtype: Literal["uint16", "uint32"]
+    dtype: str
     train: Size
     validation: Size
 
@@ -61,16 +61,25 @@ class Documents(NamedTuple):
 
 
 class Tokens:
-    """Documents one after another, lying in files, read as one array: `len(tokens)` and `tokens[start:stop]`, a copy."""
+    """One part of some shards, read as one array: `len(tokens)`, and `tokens[start:stop]`, which is a copy.
 
-    def __init__(self, shards: Sequence[Path], indices: Sequence[Index], part: Part) -> None:
-        sizes: list[Size] = [getattr(index, part) for index in indices]
-        full = [(shard, index, size) for shard, index, size in zip(shards, indices, sizes, strict=True) if size.tokens]
-        self._pieces = [np.memmap(shard / f"{part}.tokens", _dtype(index), mode="r") for shard, index, _ in full]
+    Raises:
+        AtinukeError: a shard is damaged, or made with another tokenizer.
+    """
+
+    def __init__(self, shards: Iterable[Path], tokenizer: Tokenizer, part: Part) -> None:
+        self._dtype = _little(tokenizer)
+        self._pieces: list[Ids] = []
+        self._starts: list[Path] = []
+        self.bytes = 0
+        """The length of the documents' text in UTF-8."""
+        for shard in shards:
+            size = _size(shard, tokenizer, part)
+            self.bytes += size.bytes
+            if size.tokens:  # nothing cannot be mapped
+                self._pieces.append(np.asarray(np.memmap(shard / f"{part}.tokens", self._dtype, mode="r")))
+                self._starts.append(shard / f"{part}.starts")
         self._ends = list(accumulate(map(len, self._pieces)))
-        self._starts = [shard / f"{part}.starts" for shard, _, _ in full]
-        self.bytes = sum(size.bytes for size in sizes)
-        """The bytes of the documents' text."""
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -79,18 +88,18 @@ class Tokens:
         start, stop, step = span.indices(len(self))
         if step != 1:
             raise ValueError("tokens are read without a step")
-        found: list[Ids] = []
+        found = [np.empty(0, self._dtype)]
         number = bisect_right(self._ends, start)
         while start < stop:
-            piece, end = self._pieces[number], self._ends[number]
-            found.append(piece[start - end + len(piece) : stop - end + len(piece)])
-            start, number = end, number + 1
-        return np.concatenate(found) if found else np.empty(0, np.uint16)
+            before = self._ends[number] - len(self._pieces[number])
+            found.append(self._pieces[number][start - before : stop - before])
+            start, number = self._ends[number], number + 1
+        return np.concatenate(found)
 
-    def documents(self) -> NDArray[np.int64]:
-        """Where each document starts, read anew with each call."""
-        befores = [0, *self._ends[:-1]]
-        starts = [np.fromfile(file, START) + before for file, before in zip(self._starts, befores, strict=False)]
+    def starts(self) -> NDArray[np.int64]:
+        """Where each document starts; read from the files."""
+        befores = [0, *self._ends]
+        starts = (np.fromfile(file, START) + before for file, before in zip(self._starts, befores, strict=False))
         return np.concatenate([np.empty(0, np.int64), *starts])
 
 
@@ -98,82 +107,88 @@ class Writer:
     """Adds documents to a shard that is being written."""
 
     def __init__(self, folder: Path, dtype: np.dtype[Any], files: ExitStack) -> None:
-        self._dtype = dtype.newbyteorder("<")
+        self._dtype = dtype
         self._files = {
             part: [files.enter_context((folder / f"{part}.{kind}").open("wb")) for kind in ("tokens", "starts")]
             for part in PARTS
         }
-        self.sizes = dict.fromkeys(PARTS, Size())
+        self.sizes: dict[Part, Size] = dict.fromkeys(PARTS, Size())
 
-    def add(self, part: Part, new: Documents) -> None:
-        """Documents after those that are there."""
-        tokens, starts = self._files[part]
-        size = self.sizes[part]
-        tokens.write(new.tokens.astype(self._dtype, copy=False).data)
-        starts.write(np.array([*accumulate(new.lengths[:-1], initial=size.tokens)], START).data)
-        self.sizes[part] = Size(
-            tokens=size.tokens + len(new.tokens),
-            documents=size.documents + len(new.lengths),
-            bytes=size.bytes + new.bytes,
-        )
+    def add(self, found: Mapping[Part, Documents]) -> None:
+        """More documents of each part."""
+        for part, new in found.items():
+            tokens, starts = self._files[part]
+            size = self.sizes[part]
+            tokens.write(new.tokens.astype(self._dtype).tobytes())
+            starts.write((np.cumsum([size.tokens, *new.lengths])[:-1]).astype(START).tobytes())
+            self.sizes[part] = Size(
+                tokens=size.tokens + len(new.tokens),
+                documents=size.documents + len(new.lengths),
+                bytes=size.bytes + new.bytes,
+            )
 
 
 @contextmanager
 def writing(folder: Path, tokenizer: Tokenizer) -> Iterator[Writer | None]:
-    """A shard to be filled, which appears as `folder` when all went well; None if it is there already.
+    """A shard to be filled, which becomes `folder` when all has gone well; None where the folder is there already.
 
-    Processes that want the same shard wait for the one that writes it. What a killed one left behind is cleared away.
+    Processes that want the same shard wait for the one that is writing it. What a killed one left is cleared away.
 
     Raises:
         AtinukeError: the shard cannot be written (disk full, no permission).
     """
-    draft = folder.with_name(f".{folder.name}")
+    if folder.exists():
+        yield None
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
+        with FileLock(folder.with_suffix(".lock")):
             if folder.exists():
                 yield None
-                return
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
-            with ExitStack() as files:
-                writer = Writer(draft, tokenizer.dtype, files)
-                yield writer
-            index = Index(tokenizer=tokenizer.fingerprint, dtype=tokenizer.dtype.name, **writer.sizes)
-            (draft / INDEX).write_text(index.model_dump_json(indent=2))
-            draft.rename(folder)
+            else:
+                yield from _draft(folder, tokenizer)
     except OSError as error:
         raise fail(f"cannot be written: {error.strerror or error}", where=str(folder)) from None
+
+
+def _draft(folder: Path, tokenizer: Tokenizer) -> Iterator[Writer]:
+    draft = folder.with_suffix(".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        with ExitStack() as files:
+            writer = Writer(draft, _little(tokenizer), files)
+            yield writer
+        train, validation = (writer.sizes[part] for part in PARTS)
+        index = Index(tokenizer=tokenizer.fingerprint, dtype=tokenizer.dtype.name, train=train, validation=validation)
+        (draft / INDEX).write_text(index.model_dump_json(indent=2))
+        draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def index(folder: Path, tokenizer: Tokenizer) -> Index:
-    """What is in a shard, once it is found to be whole and made with this tokenizer.
-
-    Raises:
-        AtinukeError: files are missing, truncated or foreign.
-    """
-    fix = "delete this folder; it is made again from the texts"
+def _size(shard: Path, tokenizer: Tokenizer, part: Part) -> Size:
+    """What is in a part, once it is found to be whole and made with this tokenizer."""
+    fix = "delete this folder: it is made again from the texts"
     try:
-        found = Index.model_validate_json((folder / INDEX).read_bytes())
-        lengths = {file.name: file.stat().st_size for file in folder.iterdir()}
+        index = Index.model_validate_json((shard / INDEX).read_bytes())
+        lengths = {file.name: file.stat().st_size for file in shard.iterdir()}
     except OSError as error:
-        raise fail(f"cannot be read: {error.strerror or error}", where=str(folder), fix=fix) from None
+        raise fail(f"cannot be read: {error.strerror or error}", where=str(shard / INDEX), fix=fix) from None
     except ValidationError as error:
         details = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors())
-        raise fail("is not the index of a shard", *details, where=str(folder / INDEX), fix=fix) from None
-    if found.tokenizer != tokenizer.fingerprint:
-        raise fail("was made with another tokenizer", where=str(folder), fix=fix)
-    for part in PARTS:
-        size: Size = getattr(found, part)
-        expected = {"tokens": size.tokens * np.dtype(found.dtype).itemsize, "starts": size.documents * START.itemsize}
-        for kind, length in expected.items():
-            if (got := lengths.get(f"{part}.{kind}")) != length:
-                detail = f"expected {length:,} bytes, got {'none' if got is None else f'{got:,}'}"
-                raise fail("is not whole", detail, where=str(folder / f"{part}.{kind}"), fix=fix)
-    return found
+        raise fail("is not the index of a shard", *details, where=str(shard / INDEX), fix=fix) from None
+    if (index.tokenizer, index.dtype) != (tokenizer.fingerprint, tokenizer.dtype.name):
+        raise fail("was made with another tokenizer", where=str(shard), fix=fix)
+    size: Size = getattr(index, part)
+    expected = {"tokens": size.tokens * tokenizer.dtype.itemsize, "starts": size.documents * START.itemsize}
+    for kind, length in expected.items():
+        found = lengths.get(f"{part}.{kind}", 0)
+        if found != length:
+            what = f"expected {length:,} bytes, found {found:,}"
+            raise fail("is not whole", what, where=str(shard / f"{part}.{kind}"), fix=fix)
+    return size
 
 
-def _dtype(index: Index) -> np.dtype[Any]:
-    return np.dtype(index.dtype).newbyteorder("<")
+def _little(tokenizer: Tokenizer) -> np.dtype[Any]:
+    return tokenizer.dtype.newbyteorder("<")

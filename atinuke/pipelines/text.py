@@ -61,15 +61,15 @@ def find(sources: Iterable[str | Path]) -> list[Path]:
 
 
 def documents(
-    path: Path, field: str = "text", split: Split = "file", advance: Callable[[int], object] = lambda position: None
+    path: Path, field: str = "text", split: Split = "file", advance: Callable[[int], object] = lambda count: None
 ) -> Iterator[str]:
-    """The documents of one file in their order; `advance` is told how many bytes of the file are read.
+    """The documents of one file in their order; `advance` is told how many more bytes are read.
 
     Raises:
         AtinukeError: the file is missing, unreadable, truncated, not UTF-8 (with the byte), not valid JSON (with the
             line), lacks the field, or has no document.
     """
-    kind, count = _kind(path), 0
+    kind, count, position = _kind(path), 0, 0
     if kind in (".json", ".csv", ".tsv"):
         raise fail(f"{kind} files are not read", where=str(path), fix="turn it into .jsonl: one JSON object a line")
     with _errors(path), path.open("rb") as raw:
@@ -83,7 +83,8 @@ def documents(
         else:
             texts = iter([_decode(stream.read().removeprefix(BOM), path, 0)])
         for text in texts:
-            advance(raw.tell())
+            before, position = position, raw.tell()
+            advance(position - before)
             if text and not text.isspace():
                 count += 1
                 yield text

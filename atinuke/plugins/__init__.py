@@ -5,14 +5,21 @@ They are registered through the same hook as everybody else's, and listing them 
 
 from collections.abc import Iterable
 
-from atinuke.core.component import Component
+from atinuke.core.component import Component, Rewrite
 from atinuke.core.hookspecs import hookimpl
+from atinuke.core.rewrite import PRUNE, VOCABULARY_LOSS
 
 
 @hookimpl
 def atinuke_components() -> Iterable[Component]:
     for name, target, summary, *strategy in COMPONENTS:
         yield Component(name, f"{__name__}.{target}", summary, *(f"{__name__}.strategies:{one}" for one in strategy))
+
+
+@hookimpl
+def atinuke_rewrites() -> Iterable[Rewrite]:
+    yield VOCABULARY_LOSS
+    yield PRUNE
 
 
 # name, module:class, summary, and the strategy that draws its settings where they do not go together at random
@@ -36,9 +43,10 @@ COMPONENTS = (
     ("norm.layer", "norm:LayerNorm", "Layer normalisation of the last axis"),
     ("norm.rms", "norm:RMSNorm", "Root mean square normalisation of the last axis"),
     ("add", "structure:Add", "The sum of any number of wires"),
-    ("concat", "structure:Concat", "Two vectors a row, one after the other"),
+    ("concat", "structure:Concat", "Two texts a row, one after the other"),
     ("dropout", "structure:Dropout", "Zeroes values at random while training", "dropout"),
     ("identity", "structure:Identity", "Passes its input on"),
+    ("mean", "structure:Mean", "The mean of all values"),
     ("head.vocabulary", "head:VocabularyHead", "The score of every token of the vocabulary", "vocabulary"),
     ("head.vocabulary_loss", "head:VocabularyLoss", "Cross-entropy over the vocabulary, in chunks", "vocabulary"),
 )

@@ -20,14 +20,14 @@ class Add(nn.Module):
 
 
 class Concat(nn.Module):
-    """Two vectors a row, one after the other."""
+    """Two texts a row, one after the other: joined along the axis behind `batch`."""
 
     def __init__(self) -> None:
         super().__init__()
 
     def forward(
-        self, first: Float[Tensor, "batch first"], second: Float[Tensor, "batch second"]
-    ) -> Float[Tensor, "batch first+second"]:
+        self, first: Float[Tensor, "batch first *rest"], second: Float[Tensor, "batch second *rest"]
+    ) -> Float[Tensor, "batch first+second *rest"]:
         return torch.cat((first, second), dim=1)
 
 
@@ -52,3 +52,13 @@ class Identity(nn.Module):
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return x
+
+
+class Mean(nn.Module):
+    """The mean of all values, for instance of what the layers of a repeated block give beside their output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+        return x.mean()

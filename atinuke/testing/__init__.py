@@ -1,7 +1,7 @@
 """The laws that every registered component keeps, for plugin authors: "if it registers, it deploys".
 
-Hypothesis draws settings and sizes from a component's contract and looks for a case that breaks a law. `LAWS` has them all
-by name, each with its promise. In Python:
+Hypothesis draws settings and sizes from a component's contract and looks for a case that breaks a law. `LAWS` has all
+laws by name, each with its promise. In Python:
 
     from atinuke.testing import check_component
     check_component("strided:text.embedding")

@@ -52,7 +52,7 @@ def _require_equal(expected: tuple[Tensor, ...], got: tuple[Tensor, ...], tensor
 
 @law(
     "torch.compile(fullgraph=True) gives the same answers and gradients, at other sizes without compiling anew",
-    examples=1,
+    examples=2,
     low=2,
     others=OTHERS,
     other_low=2,
@@ -103,7 +103,7 @@ def _exported(form: Form) -> ExportedProgram:
 
 @law(
     "torch.export with every free axis free gives the same answers at other sizes",
-    examples=1,
+    examples=3,
     low=2,
     others=OTHERS,
     shrink=False,
@@ -119,7 +119,7 @@ def export(trial: Trial) -> None:
                 _require_equal(_eager(trial, form, tensors), tuple(got), tensors)
 
 
-@law("ONNX Runtime gives the same answers at other sizes", examples=1, low=2, others=OTHERS, shrink=False)
+@law("ONNX Runtime gives the same answers at other sizes", examples=2, low=2, others=OTHERS, shrink=False)
 def onnx(trial: Trial) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:

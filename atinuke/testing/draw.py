@@ -235,9 +235,10 @@ def _highest(name: str, of: list[Dim], signature: Signature, settings: Mapping[s
     numbers = [0]
     for dim in of:
         if dim.name is None:
-            numbers += [node.value for node in ast.walk(dim.tree) if isinstance(node, ast.Constant)]
-            numbers += [settings[setting] for setting in dim.settings]
-    highest = LARGEST + 2 * max(number for number in numbers if isinstance(number, int))
+            found = [node.value for node in ast.walk(dim.tree) if isinstance(node, ast.Constant)]
+            found += [settings[setting] for setting in dim.settings]
+            numbers += [number for number in found if isinstance(number, int)]
+    highest = LARGEST + 2 * max(numbers)
     return min(highest, settings[signature.limits[name]]) if name in signature.limits else highest
 
 

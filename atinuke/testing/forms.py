@@ -1,4 +1,4 @@
-"""The ways to call a component, each as a module over a flat row of tensors, which is what compilers and exporters take."""
+"""The ways to call a component, each as a module over a flat row of tensors, which is what exporters take."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -45,23 +45,24 @@ class ForwardForm(nn.Module):
 
 
 class StepForm(nn.Module):
-    """step() over a flat row of tensors: first port, other ports, position, state. The state is copied, because exporters
-    want functions while step() may write into what it is given."""
+    """step() over a flat row of tensors: first port, other ports, position, state. The state is copied, because
+    exporters want functions while step() may write into what it is given."""
 
     def __init__(self, component: nn.Module, others: tuple[str, ...]) -> None:
         super().__init__()
         self.component = component
         self.others = others
 
-    def forward(self, x: Tensor, *tensors: Tensor) -> tuple[Any, ...]:
+    def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
+        x, *rest = tensors
         count = len(self.others)
-        others = dict(zip(self.others, tensors[:count], strict=True))
-        state = [tensor.clone() for tensor in tensors[count + 1 :]]
-        return as_tuple(self.component.step(x, tensors[count], *state, **others))  # type: ignore[operator]
+        others = dict(zip(self.others, rest[:count], strict=True))
+        state = [tensor.clone() for tensor in rest[count + 1 :]]
+        return as_tuple(self.component.step(x, rest[count], *state, **others))  # type: ignore[operator]
 
 
 def forms(trial: Trial) -> Iterator[Form]:
-    """forward() with every optional port and, where there are any, with none; step() likewise, of several tokens and of one."""
+    """forward() and step(), of several tokens and of one, with every optional port and with none."""
     for case in trial.case.with_and_without(trial.signature):
         one = Trial(trial.contract, case, trial.backend)
         yield _forward_form(one)

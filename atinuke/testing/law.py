@@ -60,10 +60,10 @@ class LawResult:
 class Law:
     """A promise, and the function that raises `ViolationError` where one drawn case breaks it.
 
-    `examples` cases are drawn; sizes start at `low`. A law that takes a component to other sizes than those it was compiled
-    for asks for `others` more sizes, which start at `other_low`. `inapplicable` tells from the contract why the law
-    says nothing about a component, or gives None. A law that compiles is too slow to search for the smallest case:
-    `shrink` is off.
+    `examples` cases are drawn; sizes start at `low`. A law that takes a component to other sizes than those it was
+    compiled for asks for `others` more sizes, which start at `other_low`. `inapplicable` tells from the contract why the
+    law says nothing about a component, or gives None. A law that compiles is too slow for many cases: `shrink` is off,
+    and the simplest case, with which Hypothesis begins, is passed over, because it says little.
     """
 
     name: str

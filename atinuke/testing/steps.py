@@ -80,8 +80,8 @@ def step(trial: Trial) -> None:
 
 
 class _Steps:
-    """One text a row: its prompt, padded on the right with garbage, is stepped whole; then come the rows' next tokens, each at
-    its own position. The state is used before, by another text, up to its capacity."""
+    """One text a row: its prompt, padded on the right with garbage, is stepped whole; then come the rows' next tokens,
+    each at its own position. The state is used before, by another text, up to its capacity."""
 
     def __init__(self, trial: Trial, dtype: torch.dtype) -> None:
         self.call = StepCall.of(trial)

@@ -77,13 +77,13 @@ class Trial:
         return replace(self, case=replace(self.case, ports=kept))
 
     def build(self, dtype: torch.dtype = torch.float32, seed: int | None = None) -> nn.Module:
-        """The component in evaluation mode. Every weight is moved by up to a half: a bias that is zero, a gain that is one and
-        weights of size 0.02 hide much of what a component does."""
+        """The component in evaluation mode. Every weight is moved by up to a half: a bias that is zero, a gain that is
+        one and weights of size 0.02 hide much of what a component does."""
         with seeded(self.case.seed if seed is None else seed):
             module: nn.Module = self.contract.cls(**self.case.settings)
             with torch.no_grad():
                 for parameter in module.parameters():
-                    parameter += torch.rand_like(parameter) - 0.5
+                    parameter.add_(torch.rand_like(parameter) - 0.5)
         return module.to(dtype).eval()
 
     def feeds(self, dtype: torch.dtype = torch.float32, sizes: Sizes | None = None, salt: int = 0) -> Feeds:

@@ -22,7 +22,7 @@ REFERENCES = st.one_of(
     NAMES.map("${}".format), NAMES.map(lambda name: f"${{4*{name}+1}}"), NAMES.map(lambda n: f"${n}")
 )
 SCALARS = st.one_of(
-    st.none(), NUMBERS, TEXTS, REFERENCES.filter(lambda t: t.startswith("$") and t[1:2] != "{" or "}" in t)
+    st.none(), NUMBERS, TEXTS, REFERENCES.filter(lambda t: (t.startswith("$") and t[1:2] != "{") or "}" in t)
 )
 SETTINGS = st.one_of(SCALARS, st.lists(SCALARS, max_size=3).map(tuple))
 SIZES = st.one_of(NAMES, st.integers(1, 99).map(str), NAMES.map("2*{}".format))

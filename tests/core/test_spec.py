@@ -39,9 +39,58 @@ def test_names_that_the_generated_class_needs_are_reserved() -> None:
 
 
 WORDS = st.sampled_from(
-    "atinuke name dims axes inputs blocks nodes outputs use in with repeat tie E O x layer $d_model ${4*d} d_model "
-    "text.embedding add identity norm.layer 1 0 -1 1..64 64..1 int64[batch] float[batch,d] true null 1e400 .nan "
-    "int64[ 999999999999999999 ${ $ a.b.c E.weight input_ids forward class [ ] { } : ,".split()
+    [
+        "atinuke",
+        "name",
+        "dims",
+        "axes",
+        "inputs",
+        "blocks",
+        "nodes",
+        "outputs",
+        "use",
+        "in",
+        "with",
+        "repeat",
+        "tie",
+        "E",
+        "O",
+        "x",
+        "layer",
+        "$d_model",
+        "${4*d}",
+        "d_model",
+        "text.embedding",
+        "add",
+        "identity",
+        "norm.layer",
+        "1",
+        "0",
+        "-1",
+        "1..64",
+        "64..1",
+        "int64[batch]",
+        "float[batch,d]",
+        "true",
+        "null",
+        "1e400",
+        ".nan",
+        "int64[",
+        "999999999999999999",
+        "${",
+        "$",
+        "a.b.c",
+        "E.weight",
+        "input_ids",
+        "forward",
+        "class",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        ",",
+    ]
 )
 VALUES = st.recursive(
     st.one_of(WORDS, st.integers(), st.text(max_size=5)),
@@ -50,7 +99,7 @@ VALUES = st.recursive(
 )
 FILES = st.fixed_dictionaries(
     {"atinuke": st.just(1)},
-    optional={key: VALUES for key in ("name", "dims", "axes", "inputs", "blocks", "nodes", "outputs")},
+    optional=dict.fromkeys(("name", "dims", "axes", "inputs", "blocks", "nodes", "outputs"), VALUES),
 )
 
 

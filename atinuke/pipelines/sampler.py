@@ -1,0 +1,126 @@
+"""Batches for causal language modelling: windows out of one long stream of tokens.
+
+The stream is a ring. Its documents stand one after another with an end of text after each (as for GPT-2), so that an
+end of text comes before the first token too: every token can be predicted, and a window can begin anywhere.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atinuke.core.errors import fail
+
+Batch = dict[str, Tensor]
+IGNORED = -100
+
+
+class Stream(Protocol):
+    """Tokens of which slices can be read: `shards.Tokens`, or an array."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, span: slice, /) -> NDArray[Any]: ...
+
+
+class Sampler:
+    """An endless source of batches `{"input_ids", "labels"}`, int64 `[batch, context]`; a label is the next token.
+
+    An epoch cuts the ring, from a random place on, into `len(tokens) // context` windows and visits each once in random
+    order: every token is a label once, except for fewer than `context` that are left over, others in each epoch. Place
+    and order follow from `seed` and the number of the epoch. A batch takes the next windows, across the end of an epoch
+    where need be. Of `world_size` processes, each takes its share of what is then one larger batch.
+
+    Raises:
+        AtinukeError: there are fewer tokens than one window.
+    """
+
+    def __init__(
+        self, tokens: Stream, context: int, batch: int, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if len(tokens) < context:
+            raise fail(
+                f"{len(tokens):,} training tokens are too few",
+                f"one window has {context:,}",
+                fix="give more text or a smaller `context`",
+            )
+        self._tokens = tokens
+        self._context, self._batch, self._seed = context, batch, seed
+        self._rank, self._world_size = rank, world_size
+        self._windows = len(tokens) // context
+        self._position = 0  # windows taken by all processes since the beginning
+        self._epoch = -1
+        self._starts = np.empty(0, np.int64)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        first = self._position + self._rank * self._batch
+        self._position += self._world_size * self._batch
+        rows = [_ring(self._tokens, self._start(first + row), self._context + 1) for row in range(self._batch)]
+        tokens = torch.from_numpy(np.stack(rows))
+        return {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+
+    @property
+    def epoch(self) -> float:
+        """How often all windows have been visited, 0.5 being half way through the first time."""
+        return self._position / self._windows
+
+    def state_dict(self) -> dict[str, int]:
+        """The position, and what it is a position in."""
+        return {"position": self._position, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on exactly where the state was taken; `batch` and `world_size` may differ.
+
+        Raises:
+            AtinukeError: the state is of other tokens, another context or another seed.
+        """
+        mine = self._identity()
+        theirs = {name: state.get(name) for name in mine}
+        position = state.get("position")
+        if theirs != mine or not isinstance(position, int) or position < 0:
+            raise fail(
+                "the position is not one in this data",
+                f"it is of {theirs}",
+                f"this is {mine}",
+                fix="resume with the data, context and seed the run began with",
+            )
+        self._position = position
+
+    def _identity(self) -> dict[str, int]:
+        return {"tokens": len(self._tokens), "context": self._context, "seed": self._seed}
+
+    def _start(self, number: int) -> int:
+        """Where the window begins that is the `number`-th since the beginning."""
+        epoch, visit = divmod(number, self._windows)
+        if epoch != self._epoch:
+            random = np.random.default_rng([self._seed, epoch])
+            place = random.integers(len(self._tokens))
+            self._starts = (place + self._context * random.permutation(self._windows)) % len(self._tokens)
+            self._epoch = epoch
+        return int(self._starts[visit])
+
+
+def in_order(tokens: Stream, context: int, batch: int) -> Iterator[Batch]:
+    """Every token as a label once, from first to last: batches as a `Sampler` gives them, always the same.
+
+    The rest of the last batch is padding: labels -100, tokens 0.
+    """
+    for first in range(0, len(tokens), batch * context):
+        inputs, labels = np.zeros(batch * context, np.int64), np.full(batch * context, IGNORED, np.int64)
+        span = _ring(tokens, (first - 1) % len(tokens), min(batch * context, len(tokens) - first) + 1)
+        inputs[: len(span) - 1], labels[: len(span) - 1] = span[:-1], span[1:]
+        yield {
+            "input_ids": torch.from_numpy(inputs.reshape(batch, context)),
+            "labels": torch.from_numpy(labels.reshape(batch, context)),
+        }
+
+
+def _ring(tokens: Stream, start: int, length: int) -> NDArray[np.int64]:
+    """`length` tokens, at most one more than there are, from `start` on and round."""
+    beyond = max(0, start + length - len(tokens))
+    return np.concatenate([tokens[start : start + length], tokens[:beyond]]).astype(np.int64)
