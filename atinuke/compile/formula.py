@@ -22,8 +22,8 @@ TYPICAL, FAR = 1024, 65_536  # sizes tried: all axes up to the first, one axis a
 def find_formula(measure: Callable[[Sizes], int], axes: Axes, atoms: Sequence[Size], multiple: int = 1) -> Size | None:
     """The polynomial in `atoms` that equals `measure` on every set of sizes tried; None where there is none.
 
-    `atoms` are the free axes and what is made of them, such as `floor(height/16)`. Sizes are taken within the ranges of the axes,
-    their upper ends included up to 65,536, and only multiples of `multiple` where a range has some.
+    `atoms` are the free axes and what is made of them, such as `floor(height/16)`. Sizes are taken within the ranges of
+    the axes, their upper ends included up to 65,536, and only multiples of `multiple` where a range has some.
     """
     known: dict[tuple[int, ...], int] = {}
     for degree in range(1, MAX_DEGREE + 1):

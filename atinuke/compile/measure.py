@@ -1,7 +1,7 @@
 """Measures what components compute and remember, by running them on the meta device, where nothing is computed.
 
-What is counted is what torch counts (`torch.utils.flop_counter`), so a third party's component is counted as ours are and
-nobody declares anything.
+What is counted is what torch counts (`torch.utils.flop_counter`), so a third party's component is counted as ours are,
+and nobody declares anything.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,8 +40,8 @@ class MetaMeter:
     def work(self, title: str, node: CheckedNode, inputs: Inputs, axes: Mapping[str, Range]) -> Work:
         """The FLOPs of one forward pass through a component.
 
-        A component that differs from a measured one in its settings alone (as the layers of a stack do in their index) is run
-        once, to see whether the same formula holds.
+        A component that differs from a measured one in its settings alone (as the layers of a stack do in their index)
+        is run once, to see whether the same formula holds.
 
         Raises:
             AtinukeError: it does not run on the meta device, or its work has no formula in the sizes of its wires.
@@ -60,7 +60,7 @@ class MetaMeter:
         return self._works[key]
 
     def caches(self, checked: CheckedGraph) -> dict[str, Elements] | None:
-        """The numbers in the state of every node that has one, by path and dtype; None where the graph has no step form."""
+        """How much the nodes with a state remember, by path and dtype; None where the graph has no step form."""
         try:
             plan = plan_steps(checked)
         except AtinukeError:
@@ -87,10 +87,15 @@ class MetaMeter:
         if key not in self._states:
             module: Any = build_meta(cls, settings)
             axes = {dims.axis(name): Range(1, COMPARED) for name in ("batch", CAPACITY)}
-            numbers = {dtype: find_formula(partial(_numbers, module, dtype), axes, list(axes)) for dtype in _dtypes(module)}
-            if None in numbers.values():
-                raise fail(f"the state of {cls.__name__} has no formula in batch and capacity", where=cls.__module__)
-            self._states[key] = {dtype: formula for dtype, formula in numbers.items() if formula is not None}
+            found: dict[str, Size] = {}
+            for dtype in sorted(set(map(_dtype, module.state(1, 1)))):
+                formula = find_formula(partial(_numbers, module, dtype), axes, list(axes))
+                if formula is None:
+                    raise fail(
+                        f"the state of {cls.__name__} has no formula in batch and capacity", where=cls.__module__
+                    )
+                found[dtype] = formula
+            self._states[key] = found
         return self._states[key]
 
 
@@ -154,10 +159,6 @@ def _tensor(given: Type, sizes: Sizes) -> Tensor:
     shape = [int(size.subs(sizes)) for size in given.shape]
     dtype = torch.float32 if given.dtype == "float" else getattr(torch, given.dtype)
     return torch.empty(shape, dtype=dtype, device="meta")
-
-
-def _dtypes(module: nn.Module) -> list[str]:
-    return sorted({_dtype(tensor) for tensor in module.state(1, 1)})  # type: ignore[operator]
 
 
 def _numbers(module: Any, dtype: str, sizes: Sizes) -> int:

@@ -93,7 +93,7 @@ class _Planner:
                 counts[name] = blocks[name].tensors * len(node.instances)
             else:
                 self.require(body, node, touched, f"{title}{name}")
-                counts[name] = self.tensors(node)
+                counts[name] = self.tensors(node, f"{title}{name}")
         return StepPlan(stepped, counts, blocks, outputs)
 
     def needed(self, body: CheckedBody, outputs: tuple[str, ...]) -> set[str]:
@@ -126,13 +126,15 @@ class _Planner:
             fix="give the component a step(), or use one that has it",
         )
 
-    def tensors(self, node: CheckedNode) -> int:
+    def tensors(self, node: CheckedNode, title: str) -> int:
         assert node.signature is not None
         assert node.cls is not None
         if not node.signature.remembers:
             return 0
-        module = build_meta(node.cls, node.settings)
-        return len(module.state(2, 2))  # type: ignore[operator]
+        try:
+            return len(build_meta(node.cls, node.settings).state(2, 2))  # type: ignore[operator]
+        except ValueError as error:
+            raise fail(f"{title}: {node.node.use} cannot be stepped", str(error), where=node.node.where) from None
 
 
 def _independent(shape: Shape, given: Type) -> bool:

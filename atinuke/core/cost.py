@@ -1,9 +1,9 @@
-"""What a graph costs, as formulas in its free axes: parameters, FLOPs, and the bytes of weights, activations and KV cache.
+"""What a graph costs, as formulas in its free axes: parameters, FLOPs, bytes of weights, activations and KV cache.
 
 Conventions:
 
 - FLOPs: 2 a multiply-add, of matrix products and convolutions only, as `torch.utils.flop_counter` counts; attention is
-  counted in full although half of it may be masked. Training is 3 times forward: each product has two in its backward pass.
+  counted in full although half of it may be masked. Training is 3 times forward: each product has two for gradients.
 - Weights: the parameters, tied ones once, without buffers.
 - Activations: what every component gives, as if all were held at once; what a component holds inside is not counted.
 - Cache: what the incremental form holds for `batch` texts of up to `capacity` tokens.
@@ -48,7 +48,7 @@ class Meter(Protocol):
         """What one forward pass through a component does; raises AtinukeError where that cannot be told."""
 
     def caches(self, checked: CheckedGraph) -> Mapping[str, Elements] | None:
-        """What every node remembers, by path, in `batch` and `capacity`; None where the graph has no incremental form."""
+        """What every node remembers, by path, in its rows and `capacity`; None where there is no incremental form."""
 
 
 @dataclass
@@ -59,14 +59,14 @@ class NodeCost:
     use: str
     instances: int = 0
     parameters: int = 0
-    flops: Size = sympy.Integer(0)
+    flops: Size = sympy.S.Zero
     outputs: Elements = field(default_factory=dict)
     cache: Elements = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """A cost at certain sizes; bytes are by the dtype of the model. `cache_bytes` is None where no capacity was given."""
+    """A cost at certain sizes; bytes are by the model's dtype, and None of a cache without a capacity."""
 
     parameters: int
     flops: int
@@ -78,7 +78,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a graph, node by node and in all. FLOPs are exact where every free axis is a multiple of `multiple`."""
+    """The cost of a graph, node by node and in all; FLOPs are exact where all free axes are multiples of `multiple`."""
 
     axes: Mapping[str, Range]
     nodes: tuple[NodeCost, ...]
@@ -122,9 +122,7 @@ class Cost:
             if axis is None and name != CAPACITY:
                 raise fail(f"`{name}` is not a free axis of the graph", fix=close(name, [*self.axes, CAPACITY]))
             if size < 1 or (axis and not axis.low <= size <= axis.high):
-                raise fail(
-                    f"axis `{name}` must be {axis or 'at least 1'}", f"got {size}", fix="choose a size in its range"
-                )
+                raise fail(f"axis `{name}` must be {axis or 'at least 1'}", f"got {size}", fix="choose one in range")
         missing = sorted(symbol.name for symbol in formula.free_symbols if symbol.name not in sizes)
         if missing:
             raise fail(f"axis `{missing[0]}` has no size", fix=f"give it one: {missing[0]}=...")

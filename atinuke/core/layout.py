@@ -3,19 +3,21 @@
 A wire that passes a layer has a place of its own in it, a lane, so that it never runs through a box.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import mean, median
 from typing import Literal
 
 LANE = 8.0  # the room on either side of a passing wire
 GAP = 14.0  # between neighbours in a layer
 SWEEPS = 8
+NUDGE = 1e-6  # orders wires that leave one box side by side
 
 
 @dataclass(eq=False)
 class Place:
-    """Room for a box: `left` and `right` of its axis, and `height`. `arrange` finds its `layer` and the `x` of its axis."""
+    """Room for a box: `left` and `right` of its axis, and `height`. `arrange` finds its `layer` and its axis's `x`."""
 
     left: float
     right: float
@@ -45,29 +47,30 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Tie:
-    """A link from one layer to the next, seen from one end: the place at the other end, and the `x` that it would like there."""
+    """A link to the next layer, seen from one end; it is fixed `mine` and `theirs` to the right of the axes."""
 
     other: Place
-    offset: float
+    mine: float
+    theirs: float
     strength: int
 
     @property
     def wants(self) -> float:
-        return self.other.x + self.offset
+        """The x with which the wire would be straight."""
+        return self.other.x + self.theirs - self.mine
 
 
 @dataclass
 class _Ties:
-    """What each place is tied to in the layer above and in the layer below."""
+    """What each place is tied to in the layer above and in the layer below; wires between boxes are straight first."""
 
     above: dict[Place, list[_Tie]] = field(default_factory=dict)
     below: dict[Place, list[_Tie]] = field(default_factory=dict)
 
-    def add(self, upper: Place, lower: Place, shift: float) -> None:
-        """Ties two places that should stand with the lower one `shift` to the right; wires between boxes are kept straight first."""
+    def add(self, upper: Place, lower: Place, leaves: float, arrives: float) -> None:
         strength = 1 if "lane" in (upper.pin, lower.pin) else 4
-        self.above.setdefault(lower, []).append(_Tie(upper, shift, strength))
-        self.below.setdefault(upper, []).append(_Tie(lower, -shift, strength))
+        self.above.setdefault(lower, []).append(_Tie(upper, arrives, leaves, strength))
+        self.below.setdefault(upper, []).append(_Tie(lower, leaves, arrives, strength))
 
 
 def arrange(places: Mapping[str, Place], links: Sequence[Link]) -> Layout:
@@ -81,9 +84,8 @@ def arrange(places: Mapping[str, Place], links: Sequence[Link]) -> Layout:
         passed = range(source.layer + 1, target.layer)
         lanes.append([Place(LANE, LANE, pin="lane", layer=layer) for layer in passed])
         chain = [source, *lanes[-1], target]
-        for i, (upper, lower) in enumerate(zip(chain, chain[1:], strict=False)):
-            shift = (link.leaves if i == 0 else 0.0) - (link.arrives if lower is target else 0.0)
-            ties.add(upper, lower, shift)
+        for upper, lower in itertools.pairwise(chain):
+            ties.add(upper, lower, link.leaves * (upper is source), link.arrives * (lower is target))
         for lane in lanes[-1]:
             layers[lane.layer].append(lane)
     for place in places.values():
@@ -122,8 +124,9 @@ def _order(layers: list[list[Place]], ties: _Ties) -> None:
     for sweep in range(SWEEPS):
         side, order = (ties.above, layers[1:]) if sweep % 2 == 0 else (ties.below, layers[-2::-1])
         for layer in order:
-            rank = {place: i for other in layers for i, place in enumerate(other)}
-            means = {place: _mean([rank[tie.other] for tie in side.get(place, ())], rank[place]) for place in layer}
+            rank = _ranks(layers)
+            wanted = {place: [rank[tie.other] + NUDGE * tie.theirs for tie in side.get(place, ())] for place in layer}
+            means = {place: mean(ranks or [rank[place]]) for place, ranks in wanted.items()}
             layer.sort(key=means.__getitem__)
         crossings = _crossings(layers, ties)
         if crossings < fewest:
@@ -131,15 +134,16 @@ def _order(layers: list[list[Place]], ties: _Ties) -> None:
     layers[:] = best
 
 
-def _mean(values: Sequence[int], default: float) -> float:
-    return sum(values) / len(values) if values else default
+def _ranks(layers: Sequence[Sequence[Place]]) -> dict[Place, int]:
+    return {place: rank for layer in layers for rank, place in enumerate(layer)}
 
 
 def _crossings(layers: Sequence[Sequence[Place]], ties: _Ties) -> int:
+    rank = _ranks(layers)
     total = 0
-    rank = {place: i for layer in layers for i, place in enumerate(layer)}
     for layer in layers:
-        wires = sorted((rank[place], rank[tie.other]) for place in layer for tie in ties.below.get(place, ()))
+        below = [(place, tie) for place in layer for tie in ties.below.get(place, ())]
+        wires = sorted((rank[p] + NUDGE * tie.mine, rank[tie.other] + NUDGE * tie.theirs) for p, tie in below)
         total += sum(a[0] < b[0] and a[1] > b[1] for i, a in enumerate(wires) for b in wires[i + 1 :])
     return total
 
@@ -152,7 +156,7 @@ def _align(layers: Sequence[Sequence[Place]], ties: _Ties) -> None:
         side, order = (ties.above, layers[1:]) if sweep % 2 == 0 else (ties.below, layers[-2::-1])
         for layer in order:
             wanted = [_wanted(place, side.get(place, ()), ties) for place in layer]
-            _settle(layer, wanted, [_weight(place, side.get(place, ())) for place in layer])
+            _settle(layer, wanted, [_weight(place, ties) for place in layer])
 
 
 def _wanted(place: Place, side: Sequence[_Tie], ties: _Ties) -> float:
@@ -163,11 +167,12 @@ def _wanted(place: Place, side: Sequence[_Tie], ties: _Ties) -> float:
     return median([tie.wants for tie in side for _ in range(tie.strength)] or [place.x])
 
 
-def _weight(place: Place, side: Sequence[_Tie]) -> float:
-    """Boxes that follow boxes stay; those that follow lanes give way to them, and lanes to all."""
+def _weight(place: Place, ties: _Ties) -> float:
+    """A box between boxes stays; one that has a box on one side alone gives way to it, and a lane to all."""
     if place.pin == "lane":
-        return 1e-6
-    return 1.0 if any(tie.other.pin != "lane" for tie in side) else 1e-3
+        return 1e-9
+    sides = (ties.above.get(place, ()), ties.below.get(place, ()))
+    return float(1000 ** (sum(any(tie.other.pin != "lane" for tie in side) for side in sides) - 2))
 
 
 def _settle(layer: Sequence[Place], wanted: Sequence[float], weights: Sequence[float]) -> None:
@@ -179,19 +184,21 @@ def _settle(layer: Sequence[Place], wanted: Sequence[float], weights: Sequence[f
     for i, place in enumerate(layer):
         before = layer[i - 1] if i else None
         starts.append(starts[-1] + before.right + GAP + place.left if before else 0.0)
-    pools: list[tuple[float, float, int]] = []  # mean, weight, number of places
+    pools: list[tuple[float, float, int]] = []  # where, weight, number of places
     for want, weight, start in zip(wanted, weights, starts, strict=True):
         pool = (want - start, weight, 1)
         while pools and pools[-1][0] > pool[0]:
-            mean, other, count = pools.pop()
-            pool = ((mean * other + pool[0] * pool[1]) / (other + pool[1]), other + pool[1], count + pool[2])
+            where, other, count = pools.pop()
+            pool = ((where * other + pool[0] * pool[1]) / (other + pool[1]), other + pool[1], count + pool[2])
         pools.append(pool)
-    means = [mean for mean, _, count in pools for _ in range(count)]
-    for place, mean, start in zip(layer, means, starts, strict=True):
-        place.x = mean + start
+    settled = [where for where, _, count in pools for _ in range(count)]
+    for place, where, start in zip(layer, settled, starts, strict=True):
+        place.x = where + start
 
 
-def _straighten(layers: Sequence[Sequence[Place]], lanes: Sequence[Sequence[Place]], ends: Sequence[Sequence[float]]) -> None:
+def _straighten(
+    layers: Sequence[Sequence[Place]], lanes: Sequence[Sequence[Place]], ends: Sequence[Sequence[float]]
+) -> None:
     """Gives all the lanes of a link one x where there is room for it: best that of an end, so that it bends least."""
     for run, wanted in zip(lanes, ends, strict=True):
         low, high = float("-inf"), float("inf")

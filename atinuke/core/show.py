@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """An input, component, block or output. A block is drawn once, as its first instance; `times` says how often it is repeated.
+    """An input, component, block or output. A block is drawn once, as its first instance; `times` is its `repeat`.
 
-    `settings` are those that the file gives, in short; `parameters` are those of all instances.
+    `settings` are those that the file gives, in short; the `parameters` of a block are those of all its instances.
     """
 
     kind: Literal["input", "component", "block", "output"]
@@ -32,7 +32,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Edge:
-    """A wire from an output of one box to a port of another; `label` is what it carries, such as `float[batch, 384]`."""
+    """A wire from an output of one box to a port of another; `label` is what it carries (`float[batch, 384]`)."""
 
     source: str
     output: str
@@ -43,7 +43,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The boxes of a body by key (outputs have `→` before their name), in the order of the file, and the wires between them."""
+    """The boxes of a body in the order of the file (the keys of outputs begin with `→`), and the wires between them."""
 
     boxes: Mapping[str, Box]
     edges: tuple[Edge, ...]
@@ -118,7 +118,7 @@ def _rows(body: CheckedBody, depth: int) -> Iterator[Row]:
 
 
 def table(checked: CheckedGraph) -> "Table":
-    """The graph as a table for rich: what each node is, what goes out of it, and its parameters (all instances together)."""
+    """The graph as a table for rich: what each node is, what goes out of it, and its parameters."""
     from rich.table import Table
     from rich.text import Text
 

@@ -25,19 +25,21 @@ HEAD = 30.0  # above the boxes of a block: its name
 CARDS = 4.0  # how far the cards of a repeated block stand out
 
 STYLE = """
-text { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; font-size: 12px; fill: #1f2328 }
-.page { fill: #ffffff } .block { fill: #f6f8fa; stroke: #afb8c1 } .box { fill: #ffffff; stroke: #818b98 }
-.pill { fill: #eaeef2; stroke: #818b98 } .name { font-size: 13px; font-weight: 600 } .soft { fill: #59636e }
-.label { font-size: 11px; fill: #59636e } .wire { fill: none; stroke: #6e7781; stroke-width: 1.3 } .head { fill: #6e7781 }
+text { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: #1f2328 }
+text { font-size: 12px } .name { font-size: 13px; font-weight: 600 } .label { font-size: 11px }
+.soft, .label { fill: #59636e } .wire { fill: none; stroke: #6e7781; stroke-width: 1.3 } .head { fill: #6e7781 }
+.page { fill: #ffffff } .block { fill: #f6f8fa; stroke: #afb8c1 }
+.box { fill: #ffffff; stroke: #818b98 } .pill { fill: #eaeef2; stroke: #818b98 }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .page { fill: #0d1117 } .block { fill: #151b23; stroke: #484f58 } .box { fill: #21262d; stroke: #7d8590 }
-.pill { fill: #2d333b; stroke: #7d8590 } .soft, .label { fill: #9198a1 } .wire { stroke: #8b949e } .head { fill: #8b949e }
+text { fill: #e6edf3 } .soft, .label { fill: #9198a1 } .wire { stroke: #8b949e } .head { fill: #8b949e }
+.page { fill: #0d1117 } .block { fill: #151b23; stroke: #484f58 }
+.box { fill: #21262d; stroke: #7d8590 } .pill { fill: #2d333b; stroke: #7d8590 }
 }
 """.strip()
 
 
 def svg(checked: CheckedGraph) -> str:
-    """The picture of a graph as SVG text. Blocks are drawn once; what a wire carries stands below the box that it leaves.
+    """The picture of a graph as SVG text. A block is drawn once; what a wire carries stands where it leaves a box.
 
     Raises:
         AtinukeError: the graph has too many boxes to be looked at.
@@ -45,9 +47,7 @@ def svg(checked: CheckedGraph) -> str:
     drawing = draw(checked.body)
     count = _count(drawing)
     if count > MAX_BOXES:
-        raise fail(
-            f"graph `{checked.graph.name}` has {count:,} boxes, too many for a picture", fix="show it as a table"
-        )
+        raise fail(f"graph `{checked.graph.name}` has {count:,} boxes: too many to look at", fix="show it as a table")
     picture = _Picture(drawing)
     scene = _Scene()
     top = PAD + 2 * NAME
@@ -87,14 +87,12 @@ class _Scene:
 
 
 class _Picture:
-    """A body with everything at its place; blocks hold pictures of their own. `exits` says what leaves by each output."""
+    """A body with everything in its place; blocks hold pictures of their own. `exits` are the labels of its outputs."""
 
     def __init__(self, drawing: Drawing, exits: Mapping[str, str] | None = None) -> None:
         self.drawing = drawing
-        self.inner: dict[str, _Picture] = {}
-        for key, box in drawing.boxes.items():
-            if box.inner:
-                self.inner[key] = _Picture(box.inner, {e.output: e.label for e in drawing.edges if e.source == key})
+        self.labels = {key: _labels(drawing, key) for key in drawing.boxes}
+        self.inner = {key: _Picture(box.inner, self.labels[key]) for key, box in drawing.boxes.items() if box.inner}
         self.places = {key: self._place(key, box, exits or {}) for key, box in drawing.boxes.items()}
         self.links = [Link(e.source, e.target, self._leaves(e), self._arrives(e)) for e in drawing.edges]
         self.layout = arrange(self.places, self.links)
@@ -122,9 +120,15 @@ class _Picture:
         if key in self.inner:
             left, width, height = self._frame(key)
             return Place(left, max(width - left + CARDS * 2, right), height + CARDS * 2 + below)
-        width, height = _box_size(box)
+        left, wide, height = self._size(key)
         pin: Literal["top", "bottom"] | None = {"input": "top", "output": "bottom"}.get(box.kind)  # type: ignore[assignment]
-        return Place(width / 2, max(width / 2, right), height + below, pin)
+        return Place(left, max(wide, right), height + below, pin)
+
+    def _size(self, key: str) -> tuple[float, float, float]:
+        """The room that a box takes to the left and to the right of its axis, and its height."""
+        width, height = _text_size(self.drawing.boxes[key])
+        last = max((at for at, _ in self._stems(key).values()), default=0.0)
+        return width / 2, max(width / 2, last + PAD), height
 
     def _frame(self, key: str) -> tuple[float, float, float]:
         """The frame of a block: how far left of the axis it begins, its width and its height."""
@@ -137,12 +141,11 @@ class _Picture:
         """Where each output that feeds something leaves a box, to the right of its axis, and what it carries."""
         stems: dict[str, tuple[float, str]] = {}
         free = 0.0
-        for edge in self.drawing.edges:
-            if edge.source == key and edge.output not in stems:
-                if key in self.inner:
-                    free = self.inner[key].places[f"→{edge.output}"].x - self.inner[key].axis
-                stems[edge.output] = (free, edge.label)
-                free += _width(edge.label, LABEL) + 2 * PAD
+        for output, label in self.labels[key].items():
+            if key in self.inner:
+                free = self.inner[key].places[f"→{output}"].x - self.inner[key].axis
+            stems[output] = (free, label)
+            free += _width(label, LABEL) + 2 * PAD
         return stems
 
     def _leaves(self, edge: Edge) -> float:
@@ -162,7 +165,7 @@ class _Picture:
             if key in self.inner:
                 self._paint_block(scene, key, x, y)
             elif box.kind != "output" or bottom is None:
-                _paint_box(scene, box, x, y)
+                _paint_box(scene, box, x, y, *self._size(key))
             for at, label in self._stems(key).values():
                 below = y + self._solid(key) + (2 * CARDS if box.times else 0.0)
                 scene.boxes.append(_text(x + at + 6, below + LABEL + 3, "label", label))
@@ -188,7 +191,7 @@ class _Picture:
         return [begin, *(lane.x for lane in self.layout.lanes[i]), end]
 
     def _tracks(self) -> list[dict[tuple[float, float], int]]:
-        """Below each layer, on which track a wire runs from one x to another: those that would meet run one below another."""
+        """The track on which a wire runs from one x to another below each layer; those that would meet have several."""
         found: list[dict[tuple[float, float], int]] = [{} for _ in self.heights]
         for i, link in enumerate(self.links):
             for layer, run in enumerate(itertools.pairwise(self._stops(i)), self.places[link.source].layer):
@@ -204,7 +207,7 @@ class _Picture:
 
     def _solid(self, key: str) -> float:
         """The height of a box without what is written below it."""
-        return self._frame(key)[2] if key in self.inner else _box_size(self.drawing.boxes[key])[1]
+        return self._frame(key)[2] if key in self.inner else self._size(key)[2]
 
     def _paint_block(self, scene: _Scene, key: str, x: float, y: float) -> None:
         box, inner = self.drawing.boxes[key], self.inner[key]
@@ -215,14 +218,14 @@ class _Picture:
         inner.paint(scene, x - inner.axis, y + HEAD, y + height)
 
     def _arrivals(self) -> list[float]:
-        """Where each link arrives, to the right of the axis: several at one box stand apart, the straightest in the middle."""
+        """Where each link arrives, to the right of the axis; where several do, the straightest is in the middle."""
         found = [link.arrives for link in self.links]
         for key in (key for key in self.places if key not in self.inner):
             links = [(i, link, self.layout.lanes[i]) for i, link in enumerate(self.links) if link.target == key]
             before = [lanes[-1].x if lanes else self.places[link.source].x + link.leaves for _, link, lanes in links]
             coming = sorted((x - self.places[key].x, i) for x, (i, _, _) in zip(before, links, strict=True))
             middle = min(range(len(coming)), key=lambda at: abs(coming[at][0]), default=0)
-            room = (_box_size(self.drawing.boxes[key])[0] / 2 - 8) / max(1, len(coming) - 1)
+            room = (self._size(key)[0] - 8) / max(1, len(coming) - 1)
             for at, (_, i) in enumerate(coming):
                 found[i] = (at - middle) * min(ARRIVE, room)
         return found
@@ -244,27 +247,36 @@ def _over(x: float, y: float, to_x: float) -> str:
     return f"{first}H{to_x - turn:.1f}Q{to_x:.1f} {y:.1f} {to_x:.1f} {y + radius:.1f}"
 
 
-def _paint_box(scene: _Scene, box: Box, x: float, y: float) -> None:
-    width, height = _box_size(box)
+def _paint_box(scene: _Scene, box: Box, x: float, y: float, left: float, right: float, height: float) -> None:
     kind, radius = ("box", 6.0) if box.kind == "component" else ("pill", height / 2)
-    name, use = _short(box.name), _short(box.use)
-    left = x - (_width(name, NAME) + (_width(use, TEXT) + 8 if use else 0)) / 2
+    middle = x + (right - left) / 2
+    line, use = _line_width(box), _short(box.use)
     scene.boxes.append("<g>")
     scene.boxes.append(f"<title>{escape(' '.join(filter(None, (box.name, box.use, box.settings))))}</title>")
-    scene.boxes.append(_rect(kind, x - width / 2, y, width, height, radius))
-    scene.boxes.append(_text(left, y + 18, "name", name))
+    scene.boxes.append(_rect(kind, x - left, y, left + right, height, radius))
+    scene.boxes.append(_text(middle - line / 2, y + 18, "name", _short(box.name)))
     if use:
-        scene.boxes.append(_text(left + _width(name, NAME) + 8, y + 18, "soft", use))
+        scene.boxes.append(_text(middle + line / 2 - _width(use, TEXT), y + 18, "soft", use))
     if box.parameters:
         count = _parameters(box)
-        scene.boxes.append(_text(x - _width(count, LABEL) / 2, y + 34, "label", count))
+        scene.boxes.append(_text(middle - _width(count, LABEL) / 2, y + 34, "label", count))
     scene.boxes.append("</g>")
 
 
-def _box_size(box: Box) -> tuple[float, float]:
-    use = _width(_short(box.use), TEXT) + 8 if box.use else 0.0
-    width = max(_width(_short(box.name), NAME) + use, _width(_parameters(box), LABEL)) + 2 * PAD
+def _text_size(box: Box) -> tuple[float, float]:
+    width = max(_line_width(box), _width(_parameters(box), LABEL)) + 2 * PAD
     return max(width, 4 * PAD), 42.0 if box.parameters else 27.0
+
+
+def _line_width(box: Box) -> float:
+    """The width of name and component side by side."""
+    return _width(_short(box.name), NAME) + (8 + _width(_short(box.use), TEXT) if box.use else 0.0)
+
+
+def _labels(drawing: Drawing, key: str) -> dict[str, str]:
+    """What is written at each output of a box that feeds something; its name too, where there are several."""
+    labels = {edge.output: edge.label for edge in drawing.edges if edge.source == key}
+    return {name: f"{name}: {label}" for name, label in labels.items()} if len(labels) > 1 else labels
 
 
 def _parameters(box: Box) -> str:

@@ -31,14 +31,12 @@ from atinuke.pipelines.interrupt import listening
 from atinuke.pipelines.optimiser import build_optimiser
 from atinuke.pipelines.peak import gemm_peak
 from atinuke.pipelines.recipe import Recipe
+from atinuke.pipelines.sampler import IGNORED, Batch
 from atinuke.pipelines.schedule import rate
 from atinuke.pipelines.watch import Watch
 from atinuke.pipelines.world import World
 
-IGNORED = -100
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-Batch = dict[str, Tensor]
 
 
 class Batches(Protocol):
@@ -206,12 +204,15 @@ class Loop:
         self.log.flush()
         state = {
             "step": self.step,
-            "processes": self.world.size,
+            "rows": self._rows(),
             "sampler": self.job.batches.state_dict(),
             "recent": list(self.watch.recent),
             "row": self.watch.row,
         }
         checkpoint.save(self.folder / "checkpoints", self.module, self.optimiser, state, self.recipe.keep)
+
+    def _rows(self) -> int:
+        return self.recipe.batch * self.recipe.accumulate * self.world.size
 
     def _restore(self) -> int:
         """The step of the newest checkpoint, now loaded; 0 where there is none yet."""
@@ -219,11 +220,12 @@ class Loop:
         if not found:
             return 0
         state = checkpoint.load(found[-1], self.module, self.optimiser)
-        if state["processes"] != self.world.size:
+        if state["rows"] != self._rows():
             raise fail(
-                f"was saved by {state['processes']} processes, but {self.world.size} are running",
+                f"its steps have {state['rows']} rows, but those of this run would have {self._rows()}",
+                f"batch {self.recipe.batch}, accumulate {self.recipe.accumulate}, processes {self.world.size}",
                 where=str(found[-1]),
-                fix=f"resume with {state['processes']} processes",
+                fix="resume with as many processes, or change `accumulate` so that the product is the same",
             )
         self.job.batches.load_state_dict(state["sampler"])
         self.watch = Watch(self.recipe.on_bad_loss, state["recent"], state["row"])

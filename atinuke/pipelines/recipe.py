@@ -22,6 +22,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from atinuke.core.document import parse, read_text
 from atinuke.pipelines.section import Section, read
+from atinuke.pipelines.text import Split
+from atinuke.pipelines.tokenizer import END_OF_TEXT
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -46,11 +48,16 @@ class GraphChoice(Section):
 
 
 class Data(Section):
-    """Texts: files or patterns (`corpus/*.txt`). Validation is files of its own or a fraction of the documents."""
+    """Texts: files, folders or patterns (`corpus/*.txt`); see `atinuke.pipelines.text` for `field` and `split`.
+
+    Validation is texts of its own or a fraction of the documents. `context` is the number of tokens of a row.
+    """
 
     train: Annotated[Texts, Field(min_length=1)]
     validation: Texts = ()
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    field: str = "text"
+    split: Split = "file"
     context: Positive
 
     @model_validator(mode="after")
@@ -65,6 +72,7 @@ class Tokenizer(Section):
 
     file: str | None = None
     vocab_size: Annotated[int, Field(gt=256)] | None = None
+    end_of_text: str = END_OF_TEXT
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

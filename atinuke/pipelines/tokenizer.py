@@ -159,7 +159,10 @@ class Tokenizer:
         return [next(rest if is_slow else quick) for is_slow in slow]
 
     def _encode_slowly(self, texts: Sequence[str]) -> list[Ids]:
-        found = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        try:
+            found = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library's own type, for instance where a word has no token
+            raise fail("the tokenizer cannot encode this text", str(error), fix="use another tokenizer") from None
         return [np.array(encoding.ids, self.dtype) for encoding in found]
 
     def decode(self, tokens: Iterable[int]) -> str:

@@ -33,9 +33,13 @@ class World:
         """Whether the fact holds in any process."""
         return self.sum(fact) != [0.0]
 
-    def wait(self) -> None:
-        """Returns when all processes have come here."""
-        if self.size > 1:
+    @contextmanager
+    def first(self) -> Iterator[bool]:
+        """Runs a block in process 0, then in all others, which find what it made; yields whether this is process 0."""
+        if self.rank > 0:
+            dist.barrier()
+        yield self.rank == 0
+        if self.rank == 0 and self.size > 1:
             dist.barrier()
 
     def share(self, module: nn.Module) -> nn.Module:

@@ -122,18 +122,34 @@ outputs: {y: H}
     assert not can_step(checked)
 
 
-def test_what_cannot_be_stepped_says_why() -> None:
-    text = """
+NOT_STEPPED = """
 atinuke: 1
 axes: {batch: 1..4, sequence: 1..16}
 inputs: {ids: "int64[batch, sequence]"}
 nodes:
   E: {use: text.embedding, in: ids, with: {vocab_size: 9, d_model: 8}}
-  C: {use: concat, in: [E, E]}
-outputs: {y: C}
+  C: {use: %s}
+outputs: {y: %s}
 """
-    with pytest.raises(AtinukeError, match=r"C: concat cannot be stepped\n  it may mix positions, and it has no step"):
-        plan_steps(check_graph(loads(text)))
+
+
+@pytest.mark.parametrize(
+    ("node", "output", "message"),
+    [
+        (
+            "attention.self, in: E, with: {d_model: 8, heads: 2, causal: false}",
+            "C",
+            r"C: attention.self cannot be stepped\n  attention that is not causal",
+        ),
+        ("concat, in: [E, E]", "C", r"graph `graph` cannot be stepped\n  none of its outputs has an answer"),
+        ("mean, in: E", "C", r"graph `graph` cannot be stepped\n  none of its outputs has an answer"),
+    ],
+)
+def test_what_cannot_be_stepped_says_why(node: str, output: str, message: str) -> None:
+    checked = check_graph(loads(NOT_STEPPED % (node, output)))
+    with pytest.raises(AtinukeError, match=message):
+        plan_steps(checked)
+    assert not hasattr(build(checked), "step")
 
 
 def test_the_training_graph_has_the_same_parameters_and_the_same_loss() -> None:

@@ -28,7 +28,7 @@ from atinuke.pipelines.generate import Continuation, generate
 from atinuke.pipelines.sampling import Settings
 from atinuke.pipelines.tokenizer import END_OF_TEXT, Tokenizer
 
-LETTERS = "abcé€𝄞"
+LETTERS = "aab€𝄞"
 VOCAB = 257
 BYTES = Tokenizer.train([], VOCAB)  # every token is a byte: most characters of the world take several
 GREEDY = Settings(temperature=0, max_new_tokens=24)
@@ -355,7 +355,7 @@ def test_prompts_that_do_not_fit(prompts: list[str], context: int, message: str)
 
 def test_every_prompt_that_does_not_fit_is_named_at_once() -> None:
     with pytest.raises(AtinukeError) as error:
-        generate(Standin(), BYTES, ["", "a", "x" * 128, "x" * 127], GREEDY, 128)
+        generate(Standin(), BYTES, ["", "x" * 104, "x" * 128, "x" * 105], GREEDY, 128)
     assert [mistake.what for mistake in error.value.mistakes] == [
         "prompt 1 is empty",
         "prompt 3 does not fit",

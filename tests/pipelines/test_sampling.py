@@ -50,7 +50,7 @@ def test_top_k_equals_transformers(scores: Tensor, k: int) -> None:
     assert torch.equal(keep_top_k(scores, k), TopKLogitsWarper(k)(None, scores.clone()))
 
 
-@given(logits(), st.one_of(st.just(1.0), st.floats(0.001, 1)))
+@given(logits(), st.one_of(st.just(1e-12), st.just(1.0), st.floats(0.001, 1)))
 def test_top_p_equals_transformers(scores: Tensor, p: float) -> None:
     assert torch.equal(keep_top_p(scores, p), TopPLogitsWarper(p)(None, scores.clone()))
 

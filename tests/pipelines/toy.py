@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atinuke.pipelines.loop import Batch, Job
+from atinuke.pipelines.loop import Job
 from atinuke.pipelines.recipe import Recipe
+from atinuke.pipelines.sampler import Batch
 
 VOCAB, CONTEXT = 17, 12
 

@@ -85,7 +85,7 @@ def test_scores_are_never_held_whole():
 def test_under_autocast():
     module, x, labels = VocabularyLoss(16, 50), torch.randn(40, 16, requires_grad=True), torch.randint(50, (40,))
     with torch.autocast("cpu", torch.bfloat16):
-        loss = module(x, labels)
+        loss = module(x.bfloat16(), labels)
     assert loss.dtype == torch.float32
     expected = F.cross_entropy(x @ module.weight.t(), labels)
     torch.testing.assert_close(loss, expected, rtol=1e-2, atol=1e-2)

@@ -1,0 +1,52 @@
+"""The command line: thin. Each command parses, calls and renders; heavy modules are imported where they are used."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from atinuke.cli import graphs, plugins, runs
+from atinuke.core.errors import AtinukeError
+
+app = typer.Typer(
+    help="Atinuke: one graph file, checked, trained and deployed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    graphs.check,
+    graphs.show,
+    graphs.cost,
+    graphs.eject,
+    graphs.schema,
+    runs.train,
+    runs.resume,
+    runs.generate,
+    runs.bench,
+    runs.demo,
+)
+for command in COMMANDS:
+    app.command()(command)
+app.add_typer(plugins.app, name="plugins")
+
+
+@app.callback(invoke_without_command=True)
+def version(show: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if show:
+        import atinuke
+
+        sys.stdout.write(f"atinuke {atinuke.__version__}\n")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; every mistake of a user is one clear message and exit code 2."""
+    try:
+        app()
+    except AtinukeError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

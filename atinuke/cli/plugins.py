@@ -1,0 +1,94 @@
+"""Commands about plugins and their components."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from atinuke.cli.say import NONE, AsJson, say, say_json
+from atinuke.core.errors import AtinukeError
+from atinuke.core.registry import Registry
+
+app = typer.Typer(help="Components and the plugins that provide them.", no_args_is_help=True)
+
+
+@app.command(name="list")
+def list_components(json: AsJson = False) -> None:
+    """List all components; a broken plugin is named, and hurts no other."""
+    registry = Registry()
+    found: dict[str, dict[str, str]] = {}
+    broken: dict[str, str] = {}
+    for plugin in ("", *registry.plugins()):
+        try:
+            found[plugin] = {name: component.summary for name, component in registry.components(plugin).items()}
+        except AtinukeError as error:
+            broken[plugin] = str(error)
+    if json:
+        say_json(
+            {"components": {name: text for part in found.values() for name, text in part.items()}, "broken": broken}
+        )
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for part in found.values():
+        for name, summary in part.items():
+            table.add_row(name, summary)
+    say(table, *broken.values())
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A component: attention.self.")], json: AsJson = False) -> None:
+    """Show a component's settings, ports and what it promises."""
+    import inspect
+
+    from atinuke.core.signature import read_signature
+
+    registry = Registry()
+    component, cls = registry.component(name), registry.load(name)
+    signature = read_signature(cls)
+    settings = {
+        s.name: {"type": inspect.formatannotation(s.annotation), **({} if s.required else {"default": s.default})}
+        for s in signature.settings.values()
+    }
+    if json:
+        inputs, outputs = (list(map(str, ports.values())) for ports in (signature.inputs, signature.outputs))
+        say_json({"name": name, "summary": component.summary, "settings": settings, "in": inputs, "out": outputs})
+        return
+    say(f"{name}  {component.target}", "", inspect.cleandoc(cls.__doc__ or component.summary), "")
+    for setting, about in settings.items():
+        say(f"  {setting}: {about['type']}" + (f" = {about['default']!r}" if "default" in about else ""))
+    say(*(f"  takes {port}" for port in signature.inputs.values()))
+    say(*(f"  gives {str(port).removeprefix('return: ')}" for port in signature.outputs.values()))
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A component, or a plugin with a colon behind it: strided:")],
+    law: Annotated[list[str], typer.Option(help="Try only this law.", metavar="LAW")] = NONE,
+    examples: Annotated[int | None, typer.Option(help="Cases to draw for each law.", min=1)] = None,
+    json: AsJson = False,
+) -> None:
+    """Try every law on a component, or on all components of a plugin."""
+    from atinuke.testing import run_laws
+
+    registry = Registry()
+    names = list(registry.components(name[:-1])) if name.endswith(":") else [name]
+    results = [result for one in names for result in run_laws(one, laws=law or None, examples=examples)]
+    failed = [result for result in results if result.status == "failed"]
+    if json:
+        say_json([{key: getattr(r, key) for key in ("component", "law", "status", "reason")} for r in results])
+    else:
+        say(_results(results), *(str(result.error) for result in failed if result.error))
+    if failed:
+        sys.exit(1)
+
+
+def _results(results: list[Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("component", "law", "", box=None, pad_edge=False)
+    for result in results:
+        reason = "" if result.status == "failed" else result.reason
+        table.add_row(result.component, result.law, result.status + (f": {reason}" if reason else ""))
+    return table

@@ -1,0 +1,72 @@
+"""What commands print: tables for people, JSON for programs, files without halves."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atinuke.core.errors import AtinukeError, Mistake, Place, fail
+
+File = Annotated[
+    str, typer.Argument(help="A graph file, or the name of one that ships (atinuke, gpt2, llama, experts).")
+]
+Sets = Annotated[list[str], typer.Option("--set", help="Set a dim or axis: d_model=512.", metavar="NAME=VALUE")]
+Swaps = Annotated[
+    list[str], typer.Option("--swap", help="Exchange a component: layer.P=identity.", metavar="NODE=COMPONENT")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+NONE: list[str] = []  # typer copies it
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of printing.")]
+
+
+def say(*things: Any) -> None:
+    """Prints texts and rich tables."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for thing in things:
+        console.print(thing, markup=False, soft_wrap=isinstance(thing, str))
+
+
+def say_json(data: Any) -> None:
+    """Prints JSON, one document."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def as_json(error: AtinukeError) -> list[dict[str, Any]]:
+    """An error's mistakes as plain data."""
+    return [_plain(mistake) for mistake in error.mistakes]
+
+
+def _plain(mistake: Mistake) -> dict[str, Any]:
+    place = mistake.where
+    return {
+        "file": place.file if isinstance(place, Place) else place,
+        "line": place.line if isinstance(place, Place) else None,
+        "what": mistake.what,
+        "details": list(mistake.details),
+        "fix": mistake.fix,
+    }
+
+
+def write(text: str, output: Path | None) -> None:
+    """Prints a text, or writes it to a file whole or not at all.
+
+    Raises:
+        AtinukeError: the file cannot be written.
+    """
+    if output is None:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        return
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=output.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)  # noqa: PTH101 - a temporary file is private, this one is not
+        os.replace(file.name, output)  # noqa: PTH105
+    except OSError as error:
+        raise fail(f"cannot be written: {error.strerror or error}", where=str(output)) from None
+    say(f"wrote {output}")
