@@ -37,6 +37,6 @@ $(ENVIRONMENT): pyproject.toml constraints.txt
 	@touch $@
 
 # A third party's plugin, installed as its user would.
-$(STRIDED): $(ENVIRONMENT) examples/atinuke-strided/pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-deps --no-index --no-build-isolation -e examples/atinuke-strided
+$(STRIDED): $(ENVIRONMENT) $(wildcard examples/atinuke-strided/*)
+	$(BIN)/python -m pip install --quiet --no-deps --no-index --no-build-isolation examples/atinuke-strided
 	@touch $@

@@ -20,12 +20,19 @@ SEQUENCE_AXIS = 1
 
 @dataclass(frozen=True)
 class StepPlan:
-    """How a body is stepped: the nodes that run, their number of state tensors, and the outputs that remain."""
+    """How a body is stepped.
+
+    `inputs` are the stepped ones, `outputs` those that remain; `counts` has the nodes that run and the number of their
+    state tensors; `reached` are those that new tokens reach, and `tail` those of them behind which no node knows
+    positions.
+    """
 
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     counts: Mapping[str, int]
     blocks: Mapping[str, "StepPlan"]
-    outputs: tuple[str, ...]
+    reached: frozenset[str]
+    tail: frozenset[str]
 
     @property
     def tensors(self) -> int:
@@ -94,7 +101,18 @@ class _Planner:
             else:
                 self.require(body, node, touched, f"{title}{name}")
                 counts[name] = self.tensors(node, f"{title}{name}")
-        return StepPlan(stepped, counts, blocks, outputs)
+        reached -= set(stepped)
+        return StepPlan(stepped, outputs, counts, blocks, frozenset(reached), self.tail(body, reached, counts))
+
+    def tail(self, body: CheckedBody, reached: set[str], counts: Mapping[str, int]) -> frozenset[str]:
+        """The nodes behind the last ones that know positions: components without a step that feed only such nodes."""
+        found: set[str] = set()
+        for name in reversed(list(counts)):
+            node = body.nodes[name]
+            readers = {n for n in counts for wires in body.nodes[n].feeds.values() if name in {w.node for w in wires}}
+            if name in reached and node.signature and not node.signature.steps and readers <= found:
+                found.add(name)
+        return frozenset(found)
 
     def needed(self, body: CheckedBody, outputs: tuple[str, ...]) -> set[str]:
         """The nodes that some remaining output depends on."""

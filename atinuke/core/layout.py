@@ -3,10 +3,12 @@
 A wire that passes a layer has a place of its own in it, a lane, so that it never runs through a box.
 """
 
+import bisect
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import mean, median
+from statistics import fmean as mean
+from statistics import median
 from typing import Literal
 
 LANE = 8.0  # the room on either side of a passing wire
@@ -122,9 +124,9 @@ def _order(layers: list[list[Place]], ties: _Ties) -> None:
     """Orders every layer so that few wires cross: by the mean rank of what a place is tied to, down and up in turn."""
     best, fewest = [list(layer) for layer in layers], _crossings(layers, ties)
     for sweep in range(SWEEPS):
-        side, order = (ties.above, layers[1:]) if sweep % 2 == 0 else (ties.below, layers[-2::-1])
-        for layer in order:
-            rank = _ranks(layers)
+        side, order = (ties.above, layers) if sweep % 2 == 0 else (ties.below, layers[::-1])
+        for before, layer in itertools.pairwise(order):
+            rank = _ranks(before, layer)
             wanted = {place: [rank[tie.other] + NUDGE * tie.theirs for tie in side.get(place, ())] for place in layer}
             means = {place: mean(ranks or [rank[place]]) for place, ranks in wanted.items()}
             layer.sort(key=means.__getitem__)
@@ -134,17 +136,19 @@ def _order(layers: list[list[Place]], ties: _Ties) -> None:
     layers[:] = best
 
 
-def _ranks(layers: Sequence[Sequence[Place]]) -> dict[Place, int]:
+def _ranks(*layers: Sequence[Place]) -> dict[Place, int]:
     return {place: rank for layer in layers for rank, place in enumerate(layer)}
 
 
 def _crossings(layers: Sequence[Sequence[Place]], ties: _Ties) -> int:
-    rank = _ranks(layers)
     total = 0
-    for layer in layers:
-        below = [(place, tie) for place in layer for tie in ties.below.get(place, ())]
-        wires = sorted((rank[p] + NUDGE * tie.mine, rank[tie.other] + NUDGE * tie.theirs) for p, tie in below)
-        total += sum(a[0] < b[0] and a[1] > b[1] for i, a in enumerate(wires) for b in wires[i + 1 :])
+    for upper, lower in itertools.pairwise(layers):
+        rank = _ranks(upper, lower)
+        links = [(place, tie) for place in upper for tie in ties.below.get(place, ())]
+        arrived: list[float] = []
+        for _, lands in sorted((rank[p] + NUDGE * t.mine, rank[t.other] + NUDGE * t.theirs) for p, t in links):
+            total += len(arrived) - bisect.bisect_right(arrived, lands)
+            bisect.insort(arrived, lands)
     return total
 
 

@@ -12,10 +12,10 @@ from atinuke.core.errors import fail
 from atinuke.core.layout import LANE, Link, Place, arrange
 from atinuke.core.show import Box, Drawing, Edge, draw
 
-MAX_BOXES = 1_000
+MAX_BOXES = 300
 MAX_TEXT = 44
 NAME, TEXT, LABEL = 13.0, 12.0, 11.0  # font sizes
-ADVANCE = 0.61  # width of a character of a fixed-width font, for a size of 1
+ADVANCE = 0.62  # width of a character of a fixed-width font, for a size of 1
 PAD = 12.0
 BEND = 6.0  # radius of a bend
 TRACK = 6.0  # between wires that run sideways, one below another

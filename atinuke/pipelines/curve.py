@@ -19,8 +19,8 @@ def draw(records: Path, picture: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = log.read(records)
-    trained = [(row["step"], row["loss"], row["lr"]) for row in rows if "loss" in row]
-    checked = [(row["step"], row["validation_loss"]) for row in rows if "validation_loss" in row]
+    trained = [(row["step"], row["loss"], row["lr"]) for row in rows if row.get("loss") is not None]
+    checked = [(row["step"], row["validation_loss"]) for row in rows if row.get("validation_loss") is not None]
     if not trained:
         raise fail("holds no losses to draw", where=str(records), fix="train for at least one step")
     steps, losses, rates = zip(*trained, strict=True)

@@ -1,11 +1,14 @@
 """The log of a run: `log.jsonl` is the truth, one record a line; TensorBoard's event files are a copy for its viewer.
 
 A training record is `{"step", "loss", "lr", "gradient_norm", "seconds", "tokens_per_second", ...}`; an evaluation is
-`{"step", "validation_loss", "perplexity", ...}`; a step that was not applied has `"bad": reason` and no loss.
+`{"step", "validation_loss", "perplexity", ...}`; a step that was not applied has `"bad": reason` and no loss. A number
+that is not finite is null.
 """
 
 import json
+import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +38,8 @@ class Log:
             AtinukeError: it cannot be written (disk full).
         """
         try:
-            self._file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+            record = {name: value if _is_json(value) else None for name, value in values.items()}
+            self._file.write(json.dumps({"step": step, **record}) + "\n")
             self._file.flush()
             for name, value in values.items():
                 if not isinstance(value, str):
@@ -52,7 +56,8 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written has been said by `write`
+            self._file.close()
         self._board.close()
 
 
@@ -74,6 +79,10 @@ def read(path: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError, KeyError):
             raise fail("is not a record of a training log", where=f"{path}:{number}", fix="remove the line") from None
     return records
+
+
+def _is_json(value: float | str) -> bool:
+    return isinstance(value, str) or math.isfinite(value)
 
 
 def _truncate(path: Path, step: int) -> None:

@@ -103,12 +103,12 @@ class Loop:
                 last = self.step == recipe.steps
                 if self.job.validation and (last or self.step % recipe.evaluate_every == 0):
                     self._evaluate(self.job.validation())
-                if self.world.any(interrupt.came is not None):
+                    self._draw()
+                if not last and self.world.any(interrupt.came is not None):
                     signal = interrupt.came or Signals.SIGTERM
                 if last or signal or self.step % recipe.save_every == 0:
                     self._save()
-                if self.log and (last or signal or self.step % recipe.evaluate_every == 0):
-                    curve.draw(self.log.path, self.folder / "loss.png")
+            self._draw()
         return Outcome(self.folder, self.step, signal)
 
     def _train(self) -> None:
@@ -160,7 +160,7 @@ class Loop:
     def _forward(self, batch: Batch) -> Any:
         device = self.world.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            return self.model(**{name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
+            return self.model(**{name: tensor.to(device) for name, tensor in batch.items()})
 
     @torch.no_grad()
     def _evaluate(self, batches: Iterable[Batch]) -> None:
@@ -196,6 +196,10 @@ class Loop:
     def _record(self, **values: float | str) -> None:
         if self.log:
             self.log.write(self.step, **values)
+
+    def _draw(self) -> None:
+        if self.log and self.watch.recent:
+            curve.draw(self.log.path, self.folder / "loss.png")
 
     def _save(self) -> None:
         """A checkpoint, by the first process."""

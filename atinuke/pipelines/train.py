@@ -6,7 +6,7 @@
     checkpoints/    see `checkpoint`
     log.jsonl, tensorboard/, loss.png
 
-From the moment that `recipe.yaml` is there, `resume` goes on from wherever the run was, be it in the middle of making its
+From the moment that `recipe.yaml` is there, `resume` goes on from wherever the run was, even while it made its
 tokenizer. Tokens lie in `shards/` beside the folder, where other runs find them too.
 """
 
@@ -21,7 +21,7 @@ from atinuke.compile.front import check_graph, open_graph
 from atinuke.compile.measure import MetaMeter
 from atinuke.compile.module import build
 from atinuke.core.checked import CheckedGraph
-from atinuke.core.cost import cost
+from atinuke.core.cost import Figures, cost
 from atinuke.core.dump import dump
 from atinuke.core.errors import fail
 from atinuke.core.names import close
@@ -38,6 +38,7 @@ from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.world import World, joined
 
 RECIPE, GRAPH, TOKENIZER, SHARDS = "recipe.yaml", "graph.yaml", "tokenizer.json", "shards"
+COPIES = 4  # of the weights: themselves, their gradients, and AdamW's two moments
 FIXED = ("graph", "data", "tokenizer", "seed")
 
 
@@ -100,15 +101,13 @@ def _begin(recipe: Recipe, folder: Path) -> None:
 
 def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outcome:
     checked = open_graph(str(folder / GRAPH))
+    figures = _figures(checked, recipe)
+    _require_memory(figures, world)
     with world.first() as is_first:
         tokenizer = _tokenizer(recipe, folder / TOKENIZER, console)
         _require_room(checked, tokenizer.vocab_size)
         train, validation = _tokens(recipe, tokenizer, folder.parent / SHARDS, console if is_first else None)
     sizes = {"batch": recipe.batch, "context": recipe.data.context}
-    names = dict(zip(checked.graph.inputs["input_ids"].shape, sizes.values(), strict=True))
-    figures = cost(checked, MetaMeter()).at(
-        **{name: size for name, size in names.items() if name in checked.graph.axes}
-    )
     torch.manual_seed(recipe.seed)
     job = Job(
         build(_trainable(checked, recipe)),
@@ -124,6 +123,14 @@ def _trainable(checked: CheckedGraph, recipe: Recipe) -> CheckedGraph:
     """The graph with its loss in place of its logits."""
     registry = Registry()
     trained = check_graph(rewrite(checked.graph, ["vocabulary_loss"], registry), registry)
+    needed = [name for name, declared in checked.graph.inputs.items() if not declared.optional]
+    if needed != ["input_ids"]:
+        raise fail(
+            "text alone cannot feed this graph",
+            f"its inputs: {', '.join(needed)}",
+            where=checked.graph.place("inputs"),
+            fix="train a graph whose only required input is `input_ids`",
+        )
     known = [name for name in trained.graph.outputs if name != "loss"]
     for name in recipe.objective.losses:
         if name not in known:
@@ -131,6 +138,24 @@ def _trainable(checked: CheckedGraph, recipe: Recipe) -> CheckedGraph:
                 f"the graph has no output `{name}` to add to the loss", where="objective.losses", fix=close(name, known)
             )
     return trained
+
+
+def _figures(checked: CheckedGraph, recipe: Recipe) -> Figures:
+    """What one micro-batch costs; raises where it is outside the ranges of the graph's axes."""
+    names = checked.graph.inputs["input_ids"].shape
+    sizes = dict(zip(names, (recipe.batch, recipe.data.context), strict=True))
+    return cost(checked, MetaMeter()).at(**{name: sizes[name] for name in names if name in checked.graph.axes})
+
+
+def _require_memory(figures: Figures, world: World) -> None:
+    """Refuses what cannot fit; what lies between the layers comes on top, and is not counted here."""
+    needed, free = COPIES * figures.weight_bytes["float32"], world.free_memory()
+    if needed > free:
+        raise fail(
+            f"training {figures.parameters:,} parameters does not fit into memory",
+            f"weights, gradients and optimiser need {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB are free",
+            fix="make the graph smaller",
+        )
 
 
 def _tokenizer(recipe: Recipe, path: Path, console: Console) -> Tokenizer:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -41,6 +42,12 @@ class World:
         yield self.rank == 0
         if self.rank == 0 and self.size > 1:
             dist.barrier()
+
+    def free_memory(self) -> int:
+        """Bytes of memory that are free on the device."""
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return int(psutil.virtual_memory().available)
 
     def share(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over all processes."""

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from atinuke.testing.law import ViolationError
 
-# Inputs and weights have size 1, and so has what is rounded: the tolerance is absolute, times the largest answer where that
-# is above 1.
+# Inputs and weights have size 1, and so has what is rounded: the tolerance is absolute, times the largest answer where
+# that one is above 1.
 TOLERANCES = {
     torch.float64: 1e-9,  # sums of some dozen terms round at 1e-15: what is above this depends on what it should not
     torch.float32: 2e-5,  # the same sums in another order, or another library's exp: 3e-6 seen through ONNX Runtime

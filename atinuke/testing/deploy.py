@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from atinuke.testing.compare import require_same
-from atinuke.testing.forms import DERIVED, Form, forms
+from atinuke.testing.forms import DERIVED, Form, forward_forms, step_forms
 from atinuke.testing.law import NotRunError, ViolationError, law
+from atinuke.testing.steps import no_step
 from atinuke.testing.trial import Trial, seeded
 
 OPSET = 20
@@ -56,34 +57,50 @@ def _require_equal(expected: tuple[Tensor, ...], got: tuple[Tensor, ...], tensor
     low=2,
     others=OTHERS,
     other_low=2,
-    shrink=False,
+    slow=True,
 )
 def compile(trial: Trial) -> None:  # noqa: A001 - the law's name
-    for form in forms(trial):
-        with _stage(form, f"compiled by {trial.backend}"):
-            _compiled(trial, form)
+    for form in forward_forms(trial):
+        _compiled(trial, form)
+
+
+@law(
+    "torch.compile(fullgraph=True) does for step() what it does for forward()",
+    examples=1,
+    low=2,
+    others=OTHERS,
+    other_low=2,
+    slow=True,
+    inapplicable=no_step,
+)
+def compile_step(trial: Trial) -> None:
+    for form in step_forms(trial):
+        _compiled(trial, form)
 
 
 def _compiled(trial: Trial, form: Form) -> None:
     torch.compiler.reset()
     compiled = torch.compile(form.module, fullgraph=True, backend=trial.backend)
     weights = [weight for weight in form.module.parameters() if weight.requires_grad]
-    with torch._dynamo.config.patch(error_on_recompile=True):
+    with _stage(form, f"compiled by {trial.backend}"), torch._dynamo.config.patch(error_on_recompile=True):
         for k in range(1 + OTHERS):
             tensors = form.tensors(k)
             answers = []
             for call in (form.module, compiled):
                 given = [tensor.clone() for tensor in tensors]
-                for tensor, axes in zip(given, form.axes, strict=True):
-                    for axis, name in axes.items():
-                        (torch._dynamo.maybe_mark_dynamic if name == DERIVED else torch._dynamo.mark_dynamic)(
-                            tensor, axis
-                        )
+                _mark_free(form, given)
                 with seeded(trial.case.seed):
                     outputs = call(*given)
                 answers.append((*outputs, *trial.gradients(outputs, weights)))
             expected, got = ([tensor for tensor in answer if tensor is not None] for answer in answers)
             _require_equal((*expected,), (*got,), tensors)
+
+
+def _mark_free(form: Form, tensors: list[Tensor]) -> None:
+    for tensor, axes in zip(tensors, form.axes, strict=True):
+        for axis, name in axes.items():
+            mark = torch._dynamo.maybe_mark_dynamic if name == DERIVED else torch._dynamo.mark_dynamic
+            mark(tensor, axis)
 
 
 def _exported(form: Form) -> ExportedProgram:
@@ -106,35 +123,69 @@ def _exported(form: Form) -> ExportedProgram:
     examples=3,
     low=2,
     others=OTHERS,
-    shrink=False,
+    slow=True,
 )
 def export(trial: Trial) -> None:
-    for form in forms(trial):
-        with _stage(form, "exported"):
-            program = _exported(form).module()
-            for k in range(1 + OTHERS):
-                tensors = form.tensors(k)
-                with torch.no_grad(), seeded(trial.case.seed):
-                    got = program(*(tensor.clone() for tensor in tensors))
-                _require_equal(_eager(trial, form, tensors), tuple(got), tensors)
+    for form in forward_forms(trial):
+        _same_when_exported(trial, form)
 
 
-@law("ONNX Runtime gives the same answers at other sizes", examples=2, low=2, others=OTHERS, shrink=False)
+@law(
+    "torch.export does for step() what it does for forward(): state goes in and comes out",
+    examples=2,
+    low=2,
+    others=OTHERS,
+    slow=True,
+    inapplicable=no_step,
+)
+def export_step(trial: Trial) -> None:
+    for form in step_forms(trial):
+        _same_when_exported(trial, form)
+
+
+def _same_when_exported(trial: Trial, form: Form) -> None:
+    with _stage(form, "exported"):
+        program = _exported(form).module()
+        for k in range(1 + OTHERS):
+            tensors = form.tensors(k)
+            with torch.no_grad(), seeded(trial.case.seed):
+                got = program(*(tensor.clone() for tensor in tensors))
+            _require_equal(_eager(trial, form, tensors), tuple(got), tensors)
+
+
+@law("ONNX Runtime gives the same answers at other sizes", examples=2, low=2, others=OTHERS, slow=True)
 def onnx(trial: Trial) -> None:
+    for form in forward_forms(trial):
+        _same_in_onnx_runtime(trial, form)
+
+
+@law(
+    "ONNX Runtime does for step() what it does for forward()",
+    examples=1,
+    low=2,
+    others=OTHERS,
+    slow=True,
+    inapplicable=no_step,
+)
+def onnx_step(trial: Trial) -> None:
+    for form in step_forms(trial):
+        _same_in_onnx_runtime(trial, form)
+
+
+def _same_in_onnx_runtime(trial: Trial, form: Form) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise NotRunError(f"{package} is not installed: pip install 'atinuke[testing]'")
     import onnxruntime
 
-    for form in forms(trial):
-        with _stage(form, "run by ONNX Runtime"):
-            exported = torch.onnx.export(_exported(form), (), dynamo=True, opset_version=OPSET, verbose=False)
-            assert exported is not None
-            file = exported.model_proto.SerializeToString()
-            session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-            names = [port.name for port in session.get_inputs()]
-            for k in range(1 + OTHERS):
-                tensors = form.tensors(k)
-                feeds = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
-                got = tuple(map(torch.from_numpy, session.run(None, feeds)))
-                _require_equal(_eager(trial, form, tensors), got, tensors)
+    with _stage(form, "run by ONNX Runtime"):
+        exported = torch.onnx.export(_exported(form), (), dynamo=True, opset_version=OPSET, verbose=False)
+        assert exported is not None
+        file = exported.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        names = [port.name for port in session.get_inputs()]
+        for k in range(1 + OTHERS):
+            tensors = form.tensors(k)
+            feeds = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+            got = tuple(map(torch.from_numpy, session.run(None, feeds)))
+            _require_equal(_eager(trial, form, tensors), got, tensors)

@@ -106,7 +106,9 @@ def cases(draw: st.DrawFn, contract: Contract, low: int, others: int, other_low:
     settings = draw(settings_of(contract))
     leads = sorted({port.shape.lead for port in signature.inputs.values() if port.shape.lead})
     ranks = {lead: draw(st.integers(low - 1, MOST_AXES)) for lead in leads}
-    sizes = [_sizes(draw, signature, settings, ranks, at_least) for at_least in (low, *[other_low] * others)]
+    sizes: list[Sizes] = []
+    for at_least in (low, *[other_low] * others):
+        sizes.append(_sizes(draw, signature, settings, ranks, at_least, sizes))
     ports = {
         name: draw(st.integers(1, MOST_WIRES)) if port.many else 1
         for name, port in signature.inputs.items()
@@ -208,23 +210,34 @@ def free_names(signature: Signature) -> dict[str, list[Dim]]:
 
 
 def _sizes(
-    draw: st.DrawFn, signature: Signature, settings: Mapping[str, Any], ranks: Mapping[str, int], low: int
+    draw: st.DrawFn,
+    signature: Signature,
+    settings: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    low: int,
+    earlier: list[Sizes],
 ) -> Sizes:
-    """Sizes that are all distinct, so that no two axes can be mistaken for one another."""
+    """Sizes that are all distinct, so that no axis passes for another, and where possible other than the earlier."""
     used: set[int] = set()
 
-    def size(highest: int) -> int:
+    def size(highest: int, before: set[int]) -> int:
         choices = [number for number in range(low, highest + 1) if number not in used]
         if not choices:
             hypothesis.reject()
-        number: int = draw(st.sampled_from(choices))
+        number: int = draw(st.sampled_from([number for number in choices if number not in before] or choices))
         used.add(number)
         return number
 
     highest = {name: _highest(name, of, signature, settings) for name, of in free_names(signature).items()}
-    chosen = {name: size(highest[name]) for name in sorted(highest, key=lambda name: highest[name])}
-    names = {name: chosen[name] for name in highest}
-    sizes = Sizes(names, {lead: tuple(size(LARGEST) for _ in range(rank)) for lead, rank in ranks.items()})
+    names = {
+        name: size(highest[name], {sizes.names[name] for sizes in earlier})
+        for name in sorted(highest, key=lambda name: highest[name])
+    }
+    leads = {
+        lead: tuple(size(LARGEST, {sizes.leads[lead][axis] for sizes in earlier}) for axis in range(rank))
+        for lead, rank in ranks.items()
+    }
+    sizes = Sizes({name: names[name] for name in highest}, leads)
     if not _possible(sizes, signature, settings):
         hypothesis.reject()
     return sizes

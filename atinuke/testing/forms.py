@@ -1,8 +1,7 @@
 """The ways to call a component, each as a module over a flat row of tensors, which is what exporters take."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from atinuke.compile.meta import build_meta
 from atinuke.core.signature import Port
 from atinuke.testing.draw import Sizes, open_names
-from atinuke.testing.law import NotApplicableError
 from atinuke.testing.steps import StepCall
 from atinuke.testing.trial import Trial, arguments, as_tuple
 
@@ -61,14 +59,24 @@ class StepForm(nn.Module):
         return as_tuple(self.component.step(x, rest[count], *state, **others))  # type: ignore[operator]
 
 
-def forms(trial: Trial) -> Iterator[Form]:
-    """forward() and step(), of several tokens and of one, with every optional port and with none."""
-    for case in trial.case.with_and_without(trial.signature):
-        one = Trial(trial.contract, case, trial.backend)
-        yield _forward_form(one)
-        if trial.signature.steps:
-            with contextlib.suppress(NotApplicableError):
-                yield from [_step_form(one, several) for several in (True, False)]
+def forward_forms(trial: Trial) -> Iterator[Form]:
+    """forward() with every optional port and, where there are any, with none."""
+    return map(_forward_form, _with_and_without(trial))
+
+
+def step_forms(trial: Trial) -> Iterator[Form]:
+    """step() of several tokens and of one, with every optional port and, where there are any, with none.
+
+    Raises:
+        NotApplicableError: the component cannot be stepped with these settings.
+    """
+    for one in _with_and_without(trial):
+        yield _step_form(one, several=True)
+        yield _step_form(one, several=False)
+
+
+def _with_and_without(trial: Trial) -> Iterator[Trial]:
+    return (replace(trial, case=case) for case in trial.case.with_and_without(trial.signature))
 
 
 def _forward_form(trial: Trial) -> Form:

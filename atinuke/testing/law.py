@@ -60,10 +60,10 @@ class LawResult:
 class Law:
     """A promise, and the function that raises `ViolationError` where one drawn case breaks it.
 
-    `examples` cases are drawn; sizes start at `low`. A law that takes a component to other sizes than those it was
-    compiled for asks for `others` more sizes, which start at `other_low`. `inapplicable` tells from the contract why the
-    law says nothing about a component, or gives None. A law that compiles is too slow for many cases: `shrink` is off,
-    and the simplest case, with which Hypothesis begins, is passed over, because it says little.
+    `examples` cases are tried; sizes start at `low`. A law that takes a component to other sizes than those it was
+    compiled for asks for `others` more sizes, which start at `other_low`. `inapplicable` tells from the contract why
+    the law says nothing about a component, or gives None. A `slow` law is tried on a few cases that differ as much as
+    they can, and the search for the smallest case that breaks it is left out.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Law:
     low: int
     others: int
     other_low: int
-    shrink: bool
+    slow: bool
     inapplicable: Callable[[Signature], str | None]
 
 
@@ -87,14 +87,14 @@ def law(
     low: int = 1,
     others: int = 0,
     other_low: int = 1,
-    shrink: bool = True,
+    slow: bool = False,
     inapplicable: Callable[[Signature], str | None] = lambda signature: None,
 ) -> "Callable[[Callable[[Trial], None]], Callable[[Trial], None]]":
     """Registers a function as the law of its name."""
 
     def register(function: "Callable[[Trial], None]") -> "Callable[[Trial], None]":
         name = function.__name__
-        LAWS[name] = Law(name, promise, function, examples, low, others, other_low, shrink, inapplicable)
+        LAWS[name] = Law(name, promise, function, examples, low, others, other_low, slow, inapplicable)
         return function
 
     return register

@@ -1,6 +1,6 @@
 """Tries laws on components."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 import hypothesis
 from hypothesis import HealthCheck, Phase
@@ -11,10 +11,11 @@ from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
 from atinuke.testing.draw import Case, Contract, cases
-from atinuke.testing.law import LAWS, Law, LawError, LawResult, NotApplicableError, NotRunError, ViolationError
+from atinuke.testing.law import LAWS, Law, LawError, LawResult, NotApplicableError, NotRunError, Status, ViolationError
 from atinuke.testing.trial import Trial
 
 BACKEND = "aot_eager"
+POOL = 50  # cases from which the few for a slow law are chosen
 
 
 def check_component(
@@ -66,53 +67,107 @@ def _run(contract: Contract, law: Law, examples: int | None, backend: str) -> La
     reason = law.inapplicable(contract.signature)
     if reason:
         return LawResult(name, law.name, law.promise, "not applicable", reason)
-    inapplicable: list[str] = []
-    not_run: list[str] = []
-    passed_over = law.shrink
-
-    # The same cases on every run: a law that fails now and then helps nobody.
-    @hypothesis.settings(
-        max_examples=examples or law.examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink) if law.shrink else (Phase.generate,),
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
-    @hypothesis.given(cases(contract, law.low, law.others, law.other_low))
-    def hold(case: Case) -> None:
-        nonlocal passed_over
-        if not passed_over:
-            passed_over = True
-            hypothesis.reject()
-        try:
-            law.hold(Trial(contract, case, backend))
-        except NotApplicableError as error:
-            inapplicable.append(str(error))
-            hypothesis.reject()
-        except NotRunError as error:
-            not_run.append(str(error))
-            hypothesis.reject()
-        except (HypothesisException, AtinukeError):
-            raise
-        except ViolationError as error:
-            raise LawError(name, law, case, error.expected, error.got) from None
-        except Exception as error:
-            raise LawError(name, law, case, "no exception", f"{type(error).__name__}: {error}") from error
-
+    attempt = _Attempt(contract, law, examples or law.examples, backend)
     try:
-        hold()
+        passed = attempt.few() if law.slow else attempt.many()
     except LawError as error:
         error.__notes__ = []  # Hypothesis's own account of the case, which the message already gives
         return LawResult(name, law.name, law.promise, "failed", f"expected {error.expected}, got {error.got}", error)
-    except Unsatisfiable:
-        if not_run:
-            return LawResult(name, law.name, law.promise, "not run", not_run[0])
-        if inapplicable:
-            return LawResult(name, law.name, law.promise, "not applicable", inapplicable[0])
-        expected = "settings and sizes to be found that go together (give the component a strategy that draws them)"
-        none = LawError(name, law, None, expected, "none")
-        return LawResult(name, law.name, law.promise, "failed", f"expected {expected}, got none", none)
-    return LawResult(name, law.name, law.promise, "passed")
+    if passed:
+        return LawResult(name, law.name, law.promise, "passed")
+    return LawResult(name, law.name, law.promise, *attempt.excuses[0])
+
+
+class _Attempt:
+    """One law on one component. `excuses` says why cases could not be judged."""
+
+    def __init__(self, contract: Contract, law: Law, examples: int, backend: str) -> None:
+        self.contract = contract
+        self.law = law
+        self.examples = examples
+        self.backend = backend
+        self.excuses: list[tuple[Status, str]] = []
+
+    def many(self) -> bool:
+        """Lets Hypothesis look for the smallest case that breaks the law; False where no case could be judged."""
+
+        def judge(case: Case) -> None:
+            if not self.judge(case):
+                hypothesis.reject()
+
+        return self.draw(judge, self.examples) or not self.excuses
+
+    def few(self) -> bool:
+        """Judges a few cases that differ from one another; False where no case could be judged."""
+        drawn: list[Case] = []
+        self.draw(drawn.append, POOL)
+        judged = 0
+        for case in _varied(drawn[::-1]):  # Hypothesis begins with simple cases, which say little
+            judged += self.judge(case)
+            if judged == self.examples:
+                break
+        return judged > 0
+
+    def draw(self, use: Callable[[Case], None], examples: int) -> bool:
+        """Draws cases, the same on every run: a law that fails now and then helps nobody."""
+        law = self.law
+        settings = hypothesis.settings(
+            max_examples=examples,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        )
+
+        @settings
+        @hypothesis.given(cases(self.contract, law.low, law.others, law.other_low))
+        def each(case: Case) -> None:
+            use(case)
+
+        try:
+            each()
+        except Unsatisfiable:
+            if not self.excuses:
+                expected = "settings and sizes that go together to be found (a strategy can help to draw them)"
+                raise LawError(self.contract.component.name, law, None, expected, "none") from None
+            return False
+        return True
+
+    def judge(self, case: Case) -> bool:
+        """Whether the law holds for a case; False where it says nothing about it. LawError where it is broken."""
+        name = self.contract.component.name
+        try:
+            self.law.hold(Trial(self.contract, case, self.backend))
+        except NotApplicableError as error:
+            self.excuses.append(("not applicable", str(error)))
+            return False
+        except NotRunError as error:
+            self.excuses.append(("not run", str(error)))
+            return False
+        except (HypothesisException, AtinukeError):
+            raise
+        except ViolationError as error:
+            raise LawError(name, self.law, case, error.expected, error.got) from None
+        except Exception as error:
+            raise LawError(name, self.law, case, "no exception", f"{type(error).__name__}: {error}") from error
+        return True
+
+
+def _varied(drawn: list[Case]) -> Iterator[Case]:
+    """The cases in an order in which each shows as much as possible that none before it showed."""
+    seen: set[tuple[str, object]] = set()
+    while drawn:
+        best = max(drawn, key=lambda case: len(_features(case) - seen))
+        seen |= _features(best)
+        drawn = [case for case in drawn if case is not best]
+        yield best
+
+
+def _features(case: Case) -> set[tuple[str, object]]:
+    """The choices in a case: switches, names and absences among the settings, and the numbers of axes and wires."""
+    chosen = {name: value if isinstance(value, bool | str) else type(value) for name, value in case.settings.items()}
+    axes = {f"*{lead}": len(sizes) for lead, sizes in case.sizes.leads.items()}
+    return set({**chosen, **axes, **case.ports}.items())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from atinuke.core.signature import Port, Signature
 from atinuke.testing.compare import require_same
+from atinuke.testing.eager import title
 from atinuke.testing.law import NotApplicableError, ViolationError, law
 from atinuke.testing.trial import Trial, as_tuple, axes_named, seeded
 
@@ -159,4 +160,4 @@ class _Steps:
             if output.shape[:2] != place.shape:
                 raise ViolationError(f"step() to give [batch sequence] = {list(place.shape)}", f"{list(output.shape)}")
             expected = answer[rows[counts], place[counts]]
-            require_same("step() to equal forward()", expected, output[counts])
+            require_same(f"{title(name)} of step() as forward() gives it", expected, output[counts])

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable
 
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atinuke.core.component import Component
-from atinuke.core.hookspecs import hookimpl
+from atinuke import Component, hookimpl
 
 
 class StridedEmbedding(nn.Module):
@@ -29,7 +27,7 @@ class StridedEmbedding(nn.Module):
     def forward(
         self, input_ids: Int[Tensor, "batch sequence"]
     ) -> Float[Tensor, "batch sequence//{self.stride} {self.d_model}"]:
-        embedded = F.embedding(input_ids, self.embedding.weight)
+        embedded = self.embedding(input_ids)
         joined: Tensor = self.join(embedded.transpose(1, 2))
         return joined.transpose(1, 2)
 

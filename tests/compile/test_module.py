@@ -49,6 +49,17 @@ def test_steps_equal_forward_for_rows_of_different_lengths(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
+@torch.no_grad()
+def test_a_step_can_give_the_last_token_of_each_row_only(name: str) -> None:
+    model = build(small(name, *SHIPPED[name])).eval()
+    ids, zeros, last = torch.randint(0, 50, (3, 6)), torch.zeros(3, dtype=torch.int64), torch.tensor([5, 0, 2])
+    whole, state = model.step(ids, zeros, model.state(3, 6))
+    part, same = model.step(ids, zeros, model.state(3, 6), last=last)
+    torch.testing.assert_close(part.logits[:, 0], whole.logits[torch.arange(3), last])
+    assert all(map(torch.equal, state, same))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_names_in_the_state_are_node_paths(name: str) -> None:
     model = build(small(name, *SHIPPED[name]))
     names = set(model.state_dict())

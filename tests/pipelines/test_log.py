@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.log import Log, read
+from tests.pipelines.test_checkpoint import disk_of
 
 
 def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
@@ -18,10 +20,12 @@ def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
         for step in range(6, 9):
             log.write(step, loss=10.0 * step, lr=0.1)
         log.write(8, bad="the loss is nan")
+        log.write(8, validation_loss=math.inf)
     records = read(tmp_path / "log.jsonl")
-    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
     assert records[5] == {"step": 6, "loss": 60.0, "lr": 0.1}
     assert records[8] == {"step": 8, "bad": "the loss is nan"}
+    assert records[9] == {"step": 8, "validation_loss": None}
 
     board = EventAccumulator(str(tmp_path / "tensorboard"), purge_orphaned_data=True)
     board.Reload()
@@ -40,6 +44,18 @@ def test_a_log_from_before_the_first_checkpoint_is_begun_anew(tmp_path: Path) ->
     board = EventAccumulator(str(tmp_path / "tensorboard"), purge_orphaned_data=True)
     board.Reload()
     assert [event.value for event in board.Scalars("loss")] == [2.0]
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AtinukeError, match=r"log.jsonl  cannot be written: File too large") as caught,
+        Log(tmp_path) as log,
+    ):
+        with disk_of(1_000):
+            for step in range(100):
+                log.write(step, loss=1.0)
+    assert len(caught.value.mistakes) == 1
+    assert len(read(tmp_path / "log.jsonl")) > 10
 
 
 @pytest.mark.parametrize("line", ["x", "[]", "3", '{"loss": 1}', '{"step": "x"}', '{"step": null}'])

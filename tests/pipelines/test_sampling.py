@@ -95,6 +95,13 @@ def test_a_token_of_probability_zero_is_never_drawn(draw: float) -> None:
     assert sampler(scores, 0).item() == (20_099 if draw else 20_000)
 
 
+def test_a_rare_token_is_drawn_as_rarely_as_its_probability_says() -> None:
+    scores = torch.tensor([[0.0, -25.0]])  # the second has a share of 1.4e-11, less than float32 can tell from 0
+    sampler = Sampler(Settings(max_new_tokens=2), [[0]], CPU)
+    sampler.draws = torch.tensor([[1 - 1.5e-11, 1 - 1.3e-11]], dtype=torch.float64)
+    assert [sampler(scores, step).item() for step in range(2)] == [0, 1]
+
+
 def test_temperature_zero_takes_the_likeliest_and_the_first_of_equals() -> None:
     scores = torch.tensor([[0.0, 3.0, 3.0, 1.0], [5.0, 3.0, 4.0, 1.0]])
     assert Sampler(Settings(temperature=0), [[0], [0]], CPU)(scores, 0).tolist() == [1, 0]
@@ -116,6 +123,7 @@ def test_a_seed_decides_every_draw_and_rows_do_not_notice_each_other() -> None:
         return torch.stack([sampler(scores[: len(rows)], step) for step in range(steps)], dim=1).tolist()
 
     together = drawn(prompts, seed=5)
+    assert together[0] != together[1]
     assert together == drawn(prompts, seed=5)
     assert together != drawn(prompts, seed=6)
     assert together[0] == drawn([[1, 2]], seed=5)[0]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.text import documents, find, fingerprint
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: text != "" and not text.isspace())
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff")
+TEXT = st.text(CHARACTERS).filter(lambda text: text != "" and not text.isspace())
 law = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -45,7 +46,7 @@ def failure(function: Callable[[], object]) -> str:
 def test_documents_come_back_as_they_were_written(tmp_path: Path, zipped: str, texts: list[str]) -> None:
     lines = "\n".join(json.dumps({"text": text, "id": 1}) for text in texts).encode()
     assert list(documents(file(tmp_path, "a.jsonl" + zipped, lines))) == texts
-    assert list(documents(file(tmp_path, "a.txt" + zipped, texts[0].encode()))) == [texts[0].removeprefix("\ufeff")]
+    assert list(documents(file(tmp_path, "a.txt" + zipped, texts[0].encode()))) == [texts[0]]
     columns = {"id": range(len(texts)), "text": texts}
     assert list(documents(file(tmp_path, "a.parquet" + zipped, parquet(columns, row_group_size=2)))) == texts
 

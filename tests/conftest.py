@@ -1,0 +1,23 @@
+"""What every test shares: one thread a process, no deadlines, and where the reference data lies."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers with two threads each would wait for another
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("atinuke", deadline=None)
+hypothesis.settings.load_profile("atinuke")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the repository: reference data too large to be part of it."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the reference data in ../shared, which is not part of the repository")
+    return SHARED

@@ -1,0 +1,117 @@
+"""A third party's plugin works as installed, and a broken or clashing one beside it hurts only graphs that name it.
+
+`make test` installs examples/atinuke-strided; the others are made here as packages that are found on `sys.path`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atinuke import graphs
+from atinuke.compile.meta import MetaProbe
+from atinuke.compile.module import build
+from atinuke.core import spec
+from atinuke.core.check import CheckedGraph, check
+from atinuke.core.errors import AtinukeError
+from atinuke.core.graph import Graph, Range, frozen
+from atinuke.core.registry import Registry
+
+PAIRS = Path(__file__).parents[1] / "examples" / "atinuke-strided" / "pairs.yaml"
+
+
+def checked(graph: Graph) -> CheckedGraph:
+    return check(graph, Registry(), MetaProbe())
+
+
+def install(folder: Path, package: str, plugin: str, module: str, source: str) -> None:
+    """Lays out a package as pip does: a module, and metadata with an entry point."""
+    (folder / f"{module}.py").write_text(source)
+    info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[atinuke]\n{plugin} = {module}\n")
+
+
+@pytest.fixture
+def bad_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "atinuke-broken", "broken", "atinuke_broken", "import a_module_that_is_not_there\n")
+    install(tmp_path, "atinuke-mel", "sound", "atinuke_mel", "raise RuntimeError('must not be imported')\n")
+    install(tmp_path, "atinuke-wave", "sound", "atinuke_wave", "raise RuntimeError('must not be imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def using(component: str) -> Graph:
+    """The example's graph with another component for its embedding."""
+    text = PAIRS.read_text().replace("strided:text.embedding", component)
+    return spec.loads(text, "pairs.yaml")
+
+
+def test_the_graph_checks_builds_and_runs() -> None:
+    model = build(checked(spec.load(PAIRS))).eval()
+    for length, pairs in ((2, 1), (7, 3), (8, 4)):
+        logits = model(torch.randint(8192, (3, length))).logits
+        assert logits.shape == (3, pairs, 16)
+
+
+def test_the_component_joins_each_group_of_embeddings() -> None:
+    module = Registry().load("strided:text.embedding")(vocab_size=11, d_model=5, stride=3).double()
+    ids = torch.randint(11, (2, 10))
+    table, weight, bias = (p.detach().numpy() for p in (module.embedding.weight, module.join.weight, module.join.bias))
+    groups = table[ids.numpy()][:, :9].reshape(2, 3, 3, 5)  # batch, group, token, channel
+    expected = np.einsum("bgkc,ock->bgo", groups, weight) + bias
+    np.testing.assert_allclose(module(ids).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_a_stride_that_leaves_nothing_is_found_before_anything_runs() -> None:
+    graph = spec.load(PAIRS)
+    graph = replace(graph, axes=frozen({**graph.axes, "sequence": Range(1, 8)}))
+    with pytest.raises(AtinukeError, match=r"E: axis 1 of its output would be 0 at sequence = 1"):
+        checked(graph)
+
+
+def test_a_constructors_objection_has_the_place_in_the_graph() -> None:
+    with pytest.raises(
+        AtinukeError, match=r"pairs\.yaml:21  E: .* refuses its settings\n  stride must be at least 1, but is 0"
+    ):
+        checked(spec.loads(PAIRS.read_text().replace("stride: 2", "stride: 0"), "pairs.yaml"))
+
+
+@pytest.mark.usefixtures("bad_neighbours")
+def test_bad_neighbours_do_not_touch_other_graphs() -> None:
+    assert {"strided", "broken", "sound"} <= Registry().plugins().keys()
+    checked(spec.load(PAIRS))
+    checked(spec.load(graphs.path("gpt2")))
+
+
+@pytest.mark.usefixtures("bad_neighbours")
+def test_a_broken_plugin_stops_the_graph_that_names_it() -> None:
+    with pytest.raises(AtinukeError) as error:
+        checked(using("broken:text.embedding"))
+    assert str(error.value) == (
+        "pairs.yaml:21  E: plugin `broken` cannot be imported\n"
+        "  ModuleNotFoundError: No module named 'a_module_that_is_not_there'\n"
+        "  it is atinuke_broken of package atinuke-broken 1.0\n"
+        "  to fix: repair or uninstall it; graphs that do not name it are not affected"
+    )
+
+
+@pytest.mark.usefixtures("bad_neighbours")
+def test_two_plugins_of_one_name_stop_the_graph_that_names_it() -> None:
+    with pytest.raises(AtinukeError) as error:
+        checked(using("sound:text.embedding"))
+    first, *providers, last = str(error.value).splitlines()
+    assert first == "pairs.yaml:21  E: two plugins are called `sound`"
+    assert sorted(providers) == [
+        "  one is atinuke_mel of package atinuke-mel 1.0",
+        "  one is atinuke_wave of package atinuke-wave 1.0",
+    ]
+    assert last == "  to fix: uninstall one of them"
+
+
+def test_a_plugin_that_is_not_installed() -> None:
+    with pytest.raises(AtinukeError) as error:
+        checked(using("stride:text.embedding"))
+    assert str(error.value) == ("pairs.yaml:21  E: no plugin called `stride` is installed\n  to fix: use `strided:`")
