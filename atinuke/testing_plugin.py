@@ -2,24 +2,21 @@
 
     pytest --atinuke-plugin strided
 
-`strided` is the name of the plugin's entry point, with which its components begin in graph files. To have the laws tried
-with all other tests, put one line into `pyproject.toml`:
+`strided` is the name of the plugin's entry point, with which its components begin in graph files. To have the laws
+tried with all other tests, put one line into `pyproject.toml`:
 
     [tool.pytest.ini_options]
     addopts = "--atinuke-plugin strided"
 
-A law that does not apply, or cannot be tried on this machine, is skipped with the reason. The tests are named
-`strided:text.embedding[rows]`, so that `-k rows` or `-k text.embedding` chooses some. Without the option nothing but pytest is
-imported.
+The tests are called `strided:text.embedding[rows]`, so that `-k rows` or `-k text.embedding` chooses some. A law that
+does not apply, or cannot be tried on this machine, is skipped with the reason. Without the option neither torch nor
+Hypothesis is imported.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from atinuke.testing.law import LawError
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="test every component of this Atinuke plugin against every law (may be given several times)",
+        help="try every law on every component of this Atinuke plugin (may be given several times)",
     )
 
 

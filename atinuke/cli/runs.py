@@ -1,21 +1,185 @@
-"""x"""
+"""Commands about training runs."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atinuke.cli.say import NONE, AsJson, Sets, Swaps, say, say_json
+from atinuke.core.errors import fail
+
+if TYPE_CHECKING:
+    from atinuke.pipelines.bench import Figure
+    from atinuke.pipelines.loop import Outcome
+    from atinuke.pipelines.run import Run
+
+Folder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
+Changes = Annotated[list[str], typer.Option("--set", help="Change the recipe: optimiser.lr=1e-3.", metavar="KEY=VALUE")]
 
 
-def train() -> None:
-    """Train."""
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML).")],
+    run: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME for NAME.yaml unless given.")] = None,
+    sets: Changes = NONE,
+) -> None:
+    """Train by a recipe; Ctrl-C saves, and `resume` goes on."""
+    from atinuke.pipelines.recipe import load_recipe
+    from atinuke.pipelines.train import start
+
+    folder = run or Path("runs") / recipe.stem
+    _told(start(load_recipe(recipe, sets), folder))
 
 
-def resume() -> None:
-    """Resume."""
+def resume(run: Folder, sets: Changes = NONE) -> None:
+    """Go on with a run from its newest checkpoint, bit for bit."""
+    from atinuke.pipelines.train import resume as go_on
+
+    _told(go_on(run, sets))
 
 
-def generate() -> None:
-    """Generate."""
+def _told(outcome: "Outcome") -> None:
+    """Says how a run ended; interrupted ones leave with the shell's exit code for their signal."""
+    if outcome.signal is None:
+        say(f"finished after {outcome.step} steps: {outcome.folder}")
+        say(f"  loss curve  {outcome.folder / 'loss.png'}", f"  try         atinuke generate {outcome.folder} -p '...'")
+        return
+    say(f"interrupted by {outcome.signal.name} and saved at step {outcome.step}")
+    say(f"  go on with  atinuke resume {outcome.folder}")
+    sys.exit(128 + outcome.signal)
 
 
-def bench() -> None:
-    """Bench."""
+def generate(
+    run: Folder,
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="A text to go on from; `-` reads it from stdin.")],
+    max_new_tokens: Annotated[int, typer.Option(help="At most so many new tokens.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; 1 draws from the model's own distribution.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the so many likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this total.")] = None,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes tokens of the text less likely.")] = 1.0,
+    stop: Annotated[list[str], typer.Option(help="End at this text, without it.")] = NONE,
+    seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the step: worth it for long texts.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Go on from prompts with a trained run; one prompt is streamed."""
+    from atinuke.pipelines.generate import generate as go_on
+    from atinuke.pipelines.run import open_run
+    from atinuke.pipelines.sampling import settings
+
+    wanted = settings(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        stop=tuple(stop),
+        seed=seed,
+    )
+    prompts = [sys.stdin.read() if text == "-" else text for text in prompt]
+    opened = open_run(run)
+    streamed = not json and len(prompts) == 1
+
+    def show(_: int, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    if streamed:
+        show(0, prompts[0])
+    on_text = show if streamed else None
+    found = go_on(opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled)
+    if json:
+        fields = ("text", "reason")
+        say_json([{"prompt": p, **{f: getattr(c, f) for f in fields}} for p, c in zip(prompts, found, strict=True)])
+    elif streamed:
+        show(0, "\n")
+    else:
+        for text, continuation in zip(prompts, found, strict=True):
+            say(text + continuation.text, "")
 
 
-def demo() -> None:
-    """Demo."""
+def bench(
+    subject: Annotated[str, typer.Argument(help="A run's folder, a graph file, or a shipped graph's name.")],
+    sets: Sets = NONE,
+    swaps: Swaps = NONE,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    sequence: Annotated[int, typer.Option(min=2)] = 128,
+    rounds: Annotated[int, typer.Option(min=1)] = 10,
+    json: AsJson = False,
+) -> None:
+    """Measure eager against compiled: tokens a second, and the largest difference."""
+    from atinuke.compile.front import open_graph
+    from atinuke.compile.module import build
+    from atinuke.pipelines.bench import bench as measure
+    from atinuke.pipelines.run import open_run
+
+    if Path(subject).is_dir():
+        if sets or swaps:
+            raise fail("a run's graph cannot be changed", where=subject, fix="leave out --set and --swap")
+        opened = open_run(Path(subject))
+        checked, model = opened.checked, opened.model
+    else:
+        checked = open_graph(subject, sets, swaps)
+        model = build(checked)
+    figures = list(measure(checked, model, batch, sequence, rounds))
+    if json:
+        say_json([vars(figure) for figure in figures])
+    else:
+        say(_figures(figures))
+
+
+def _figures(figures: "list[Figure]") -> Any:
+    from rich.table import Table
+
+    table = Table("", "", title="eager against compiled", title_justify="left", box=None, pad_edge=False)
+    for column in ("tokens/s", "ratio", "largest difference", "first call"):
+        table.add_column(column, justify="right")
+    for f in figures:
+        cells = (f"{f.tokens_per_second:,.0f}", f"{f.ratio:.2f}", f"{f.difference:.1e}", f"{f.first_call:.1f} s")
+        table.add_row(f.task, f.way, *cells)
+    return table
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("runs/demo"),
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=31)] = None,
+) -> None:
+    """Train a small decoder on CPython's language reference, generate, compile: a few minutes on 2 cores."""
+    from atinuke.pipelines.demo import PROMPTS, prepare_demo
+    from atinuke.pipelines.recipe import load_recipe
+    from atinuke.pipelines.train import RECIPE, resume, start
+
+    run = folder / "run"
+    recipe = prepare_demo(folder)
+    if (run / RECIPE).exists():
+        say(f"going on with {run}")
+        outcome = resume(run)
+    else:
+        outcome = start(load_recipe(recipe, [f"steps={steps}"] if steps else []), run)
+    if outcome.signal is not None:
+        _told(outcome)
+    from atinuke.pipelines.run import open_run
+
+    opened = open_run(run)
+    say("", f"the loss curve is in {run / 'loss.png'}", "")
+    _write_on(opened, PROMPTS)
+    from atinuke.pipelines.bench import bench as measure
+
+    say("compiling ...")
+    say(_figures(list(measure(opened.checked, opened.model, batch=8, sequence=128, rounds=5))), "")
+    say("next:")
+    say(f"  atinuke generate {run} -p 'The import statement' --temperature 0.7")
+    say(f"  atinuke show {run / 'graph.yaml'} --as svg -o graph.svg")
+    say(f"  atinuke eject {run / 'graph.yaml'} -o model.py")
+    say(f"  atinuke train {recipe} --run runs/deeper --set graph.set.layers=8 --set steps=600")
+
+
+def _write_on(opened: "Run", prompts: tuple[str, ...]) -> None:
+    from atinuke.pipelines.generate import generate as go_on
+    from atinuke.pipelines.sampling import settings
+
+    wanted = settings(max_new_tokens=60, temperature=0.7, top_k=50, seed=0)
+    for prompt, found in zip(
+        prompts, go_on(opened.model, opened.tokenizer, prompts, wanted, opened.context), strict=True
+    ):
+        say(f"> {prompt}{found.text}", "")

@@ -122,7 +122,7 @@ class _Checker:
         self.count += 1
         if node.use in self.graph.blocks:
             return self.block_node(state, name, node)
-        elif node.use:
+        if node.use:
             return self.component_node(state, name, node)
         state.wiring.touch(node)
         return None

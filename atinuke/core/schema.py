@@ -19,6 +19,17 @@ WORD = "[A-Za-z][A-Za-z0-9_]*"
 NUMBERS = ("integer", "number", "boolean")
 
 
+def _any(*choices: Schema) -> Schema:
+    return {"anyOf": list(choices)}
+
+
+def _text(pattern: str, description: str) -> Schema:
+    return {"type": "string", "pattern": f"^{pattern}$", "description": description}
+
+
+REFERENCE = _text(rf"\$({WORD}|\{{.+\}})", "$name or ${expression}, in the dims and `index`")
+
+
 def json_schema(registry: Registry) -> Schema:
     """The schema of graph files that use what comes with Atinuke, or an installed plugin.
 
@@ -54,21 +65,22 @@ def json_schema(registry: Registry) -> Schema:
                 "inputs": {"$ref": "#/$defs/inputs"},
                 "blocks": _named({"$ref": "#/$defs/block"}),
                 "nodes": {"$ref": "#/$defs/nodes"},
-                "outputs": _named({"$ref": "#/$defs/wire"}),
+                "outputs": {"$ref": "#/$defs/outputs"},
             },
             required=["atinuke", "outputs"],
         ),
         "$defs": {
             "expression": {"type": "string", "maxLength": 200, "description": "An expression, such as 4*d_model"},
-            "reference": _text(rf"\$({WORD}|\{{.+\}})", "$name or ${expression}, in the dims and `index`"),
+            "reference": REFERENCE,
             "wire": _text(rf"{WORD}(\.{WORD})?", "A node or input, or an output of a node: norm, experts.balance_loss"),
             "inputs": _named(_text(rf"\s*({'|'.join(sorted(DTYPES))})\s*\[.*\]\s*\??\s*", "int64[batch, sequence]")),
             "nodes": _named({"$ref": "#/$defs/node"}),
+            "outputs": {**_named({"$ref": "#/$defs/wire"}), "type": "object", "minProperties": 1},
             "block": _object(
                 {
                     "inputs": {"$ref": "#/$defs/inputs"},
                     "nodes": {"$ref": "#/$defs/nodes"},
-                    "outputs": _any({"$ref": "#/$defs/wire"}, _named({"$ref": "#/$defs/wire"})),
+                    "outputs": _any({"$ref": "#/$defs/wire"}, {"$ref": "#/$defs/outputs"}),
                 },
                 required=["outputs"],
             ),
@@ -162,14 +174,6 @@ def _or_reference(schema: Schema) -> Schema:
     if isinstance(schema.get("items"), Mapping):
         changed["items"] = _or_reference(schema["items"])
     return changed
-
-
-def _any(*choices: Schema) -> Schema:
-    return {"anyOf": list(choices)}
-
-
-def _text(pattern: str, description: str) -> Schema:
-    return {"type": "string", "pattern": f"^{pattern}$", "description": description}
 
 
 def _object(properties: Mapping[str, Schema], required: list[str]) -> Schema:

@@ -95,7 +95,8 @@ def _setting(name: str, written: Any, value: Any) -> str:
         return f"{name}={written}"
     if value is True:
         return name
-    return f"{name}={'false' if value is False else 'null' if value is None else value}"
+    shown = "false" if value is False else "null" if value is None else str(value)
+    return f"{name}={shown if shown.isprintable() else ascii(shown)}"
 
 
 def rows(checked: CheckedGraph) -> list[Row]:

@@ -60,7 +60,7 @@ def svg(checked: CheckedGraph) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
-            f"<title>{escape(title)}</title>",
+            f"<title>{_escape(title)}</title>",
             f"<style>\n{STYLE}\n</style>",
             f'<rect class="page" width="{width:.0f}" height="{height:.0f}"/>',
             _text(PAD, PAD + NAME, "name", title),
@@ -252,7 +252,7 @@ def _paint_box(scene: _Scene, box: Box, x: float, y: float, left: float, right: 
     middle = x + (right - left) / 2
     line, use = _line_width(box), _short(box.use)
     scene.boxes.append("<g>")
-    scene.boxes.append(f"<title>{escape(' '.join(filter(None, (box.name, box.use, box.settings))))}</title>")
+    scene.boxes.append(f"<title>{_escape(' '.join(filter(None, (box.name, box.use, box.settings))))}</title>")
     scene.boxes.append(_rect(kind, x - left, y, left + right, height, radius))
     scene.boxes.append(_text(middle - line / 2, y + 18, "name", _short(box.name)))
     if use:
@@ -293,7 +293,12 @@ def _rect(kind: str, x: float, y: float, width: float, height: float, radius: fl
 
 
 def _text(x: float, y: float, kind: str, text: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{_escape(text)}</text>'
+
+
+def _escape(text: str) -> str:
+    """Text as XML may hold it."""
+    return escape("".join(char if char.isprintable() else "�" for char in text))
 
 
 def _short(text: str) -> str:

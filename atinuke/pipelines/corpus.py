@@ -35,7 +35,7 @@ class Corpus(NamedTuple):
 
 
 def prepare(
-    sources: Iterable[str | Path],
+    sources: Sequence[str | Path],
     tokenizer: Tokenizer,
     cache: str | Path,
     *,

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import nn
 
+from atinuke.compile.inductor import compile_step
 from atinuke.core.errors import Mistake, fail, raise_all
+from atinuke.pipelines.decode import Decoder
 from atinuke.pipelines.sampling import INVALID, Sampler, Settings
 from atinuke.pipelines.tokenizer import Tokenizer
-
-PREFILL_TOKENS = 2048  # in one step, which also gives logits for each of them: 0.4 GB for a vocabulary of 50,000
 
 Reason = Literal["end_of_text", "stop", "length"]
 OnText = Callable[[int, str], None]
@@ -34,12 +33,14 @@ def generate(
     settings: Settings,
     context: int,
     on_text: OnText | None = None,
+    compiled: bool = False,
 ) -> list[Continuation]:
     """Continues each prompt by at most `settings.max_new_tokens` tokens.
 
     `model` has `state` and `step`, as a built graph has; `context` is the longest text it reads, in tokens. A row does
     not depend on the others. `on_text(row, text)` gets each piece of text as soon as it is certain: whole characters,
-    and nothing that may turn out to be part of a stop string.
+    and nothing that may turn out to be part of a stop string. `compiled` compiles the step first, which takes half a
+    minute and makes long texts faster.
 
     Raises:
         AtinukeError: the model has no step form or no `logits`, a prompt is empty or does not fit into the context
@@ -55,45 +56,24 @@ def generate(
     model.eval()
     try:
         with torch.inference_mode():
-            _decode(model, encoded, rows, settings)
+            _decode(Decoder(model, encoded, compile_step(model) if compiled else None), rows, settings)
     finally:
         model.train(training)
     return [row.continuation() for row in rows]
 
 
-def _decode(model: Any, prompts: list[list[int]], rows: "list[_Row]", settings: Settings) -> None:
+def _decode(decoder: Decoder, rows: "list[_Row]", settings: Settings) -> None:
     """Steps the whole batch until every row is finished; what a finished row still draws is ignored."""
-    device = next(model.parameters()).device
-    position = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    state = model.state(len(prompts), max(map(len, prompts)) + settings.max_new_tokens)
-    logits, state = _prefill(model, prompts, position - 1, state)
-    sampler = Sampler(settings, prompts, device)
-    tokens = sampler(logits, 0)
+    sampler = Sampler(settings, decoder.prompts, decoder.device)
+    tokens = sampler(decoder.prefill(), 0)
     for step in range(1, settings.max_new_tokens + 1):
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.add(token)
         if step == settings.max_new_tokens or all(row.reason for row in rows):
             break
-        output, state = model.step(tokens[:, None], position, state)
-        tokens = sampler(output.logits[:, -1], step)
-        position = position + 1
+        tokens = sampler(decoder.next(tokens), step)
     for row in rows:
         row.finish("length")
-
-
-def _prefill(model: Any, prompts: list[list[int]], last: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """Steps the prompts, padded on the right: the logits after the `last[batch]` token of each, and the state."""
-    padded = pad_sequence([torch.tensor(prompt, device=last.device) for prompt in prompts], batch_first=True)
-    logits: Tensor | None = None
-    start = 0
-    for piece in torch.split(padded, max(1, PREFILL_TOKENS // len(prompts)), dim=1):
-        output, state = model.step(piece, torch.full_like(last, start), state)
-        here = (last - start).clamp(0, piece.shape[1] - 1)
-        found = output.logits[torch.arange(len(prompts), device=last.device), here]
-        logits = found if logits is None else torch.where((last >= start)[:, None], found, logits)
-        start += piece.shape[1]
-    assert logits is not None
-    return logits, state
 
 
 class _Row:

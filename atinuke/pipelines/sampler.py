@@ -51,8 +51,7 @@ class Sampler:
         self._rank, self._world_size = rank, world_size
         self._windows = len(tokens) // context
         self._position = 0  # windows taken by all processes since the beginning
-        self._epoch = -1
-        self._starts = np.empty(0, np.int64)
+        self._epoch, self._place, self._order = -1, 0, np.empty(0, np.int64)
 
     def __iter__(self) -> Self:
         return self
@@ -99,10 +98,10 @@ class Sampler:
         epoch, visit = divmod(number, self._windows)
         if epoch != self._epoch:
             random = np.random.default_rng([self._seed, epoch])
-            place = random.integers(len(self._tokens))
-            self._starts = (place + self._context * random.permutation(self._windows)) % len(self._tokens)
+            self._place = int(random.integers(len(self._tokens)))
+            self._order = random.permutation(self._windows)
             self._epoch = epoch
-        return int(self._starts[visit])
+        return (self._place + self._context * int(self._order[visit])) % len(self._tokens)
 
 
 def in_order(tokens: Stream, context: int, batch: int) -> Iterator[Batch]:

@@ -74,7 +74,7 @@ def _mistake(model: type[Section], detail: ErrorDetails, document: Document, giv
     path, known = _follow(model, detail["loc"], document.data)
     if kind.startswith("union_tag"):
         path = (*path, "name")
-    override = next((over for over in given if over[: len(path)] == path), None)
+    override = next((over for over in given if path and over[: len(path)] == path), None)
     where: Place | str = f"--set {'.'.join(map(str, override))}" if override else document.place(path)
     name = ".".join(map(str, path))
     match kind:

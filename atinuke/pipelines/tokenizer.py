@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +35,8 @@ class Tokenizer:
 
     def __init__(self, content: str, end_of_text: str = END_OF_TEXT, where: str | Path | None = None) -> None:
         where = str(where) if where else None
-        self._content = content
+        self.content = content
+        """The text of the file."""
         self._inner = _read(content, where)
         self._inner.encode_special_tokens = True
         self._inner.no_truncation()
@@ -113,7 +116,7 @@ class Tokenizer:
             initial_alphabet=list(alphabet().values()),
             show_progress=progress,
         )
-        inner.train_from_iterator(texts, trainer)
+        _train(inner, trainer, texts)
         if inner.get_vocab_size() < vocab_size:
             raise fail(
                 f"these texts support a vocabulary of {inner.get_vocab_size():,} only",
@@ -131,7 +134,7 @@ class Tokenizer:
         path = Path(path)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            draft.write_bytes(self._content.encode())
+            draft.write_bytes(self.content.encode())
             draft.replace(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
@@ -210,6 +213,26 @@ class TextStream:
     def finish(self) -> str:
         """The rest, with U+FFFD for bytes that never became a character."""
         return self._inner.decode(self._tokens)[self._length :]
+
+
+def _train(inner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: Iterable[str]) -> None:
+    """Trains in a thread: the library does not look for Ctrl-C, but reads no further once `read` raises."""
+    stopped = Event()
+
+    def read() -> Iterator[str]:
+        for text in texts:
+            if stopped.is_set():
+                raise InterruptedError
+            _require_characters(text)
+            yield text
+
+    with ThreadPoolExecutor(1) as thread:
+        training = thread.submit(inner.train_from_iterator, read(), trainer)
+        try:
+            training.result()
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
 
 
 def _read(content: str, where: str | None) -> tokenizers.Tokenizer:

@@ -51,5 +51,5 @@ class MixtureOfExperts(nn.Module):
     def balance(self, probability: Tensor, chosen: Tensor) -> Tensor:
         """experts * sum_i f_i * P_i: f_i is the share of all choices that fell on expert i, P_i its mean probability
         (equations 4 to 6 of Fedus et al., 2022, where top_k is 1)."""
-        share = chosen.flatten(0, -2).mean(0) / self.top_k
-        return self.experts * (share * probability.flatten(0, -2).mean(0)).sum()
+        share = chosen.reshape(-1, self.experts).mean(0) / self.top_k
+        return self.experts * (share * probability.reshape(-1, self.experts).mean(0)).sum()

@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from atinuke.testing.compare import require_same
 from atinuke.testing.forms import DERIVED, Form, forward_forms, step_forms
-from atinuke.testing.law import NotRunError, ViolationError, law
+from atinuke.testing.law import NotRunError, ViolationError, brief, law
 from atinuke.testing.steps import no_step
 from atinuke.testing.trial import Trial, seeded
 
@@ -25,7 +25,7 @@ OTHERS = 2
 def _stage(form: Form, stage: str) -> Iterator[None]:
     """Names what failed, and keeps the compilers' chatter away."""
     disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -33,7 +33,7 @@ def _stage(form: Form, stage: str) -> Iterator[None]:
     except ViolationError as error:
         raise ViolationError(f"{form.title}, {stage}: {error.expected}", error.got) from None
     except Exception as error:
-        raise ViolationError(f"{form.title} to be {stage}", f"{type(error).__name__}: {error}") from error
+        raise ViolationError(f"{form.title} to be {stage}", brief(error)) from error
     finally:
         logging.disable(disabled)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from atinuke.core import dims
 from atinuke.core.component import Component, import_target
+from atinuke.core.dims import UnknownName
 from atinuke.core.errors import fail
 from atinuke.core.fit import Fit, MisfitError
 from atinuke.core.signature import Dim, Port, Setting, Signature, read_signature
@@ -42,15 +43,19 @@ class Sizes:
         """The same with other sizes for some names."""
         return replace(self, names={**self.names, **names})
 
+    def fit(self, settings: Mapping[str, Any]) -> Fit:
+        """What works out the contract's sizes."""
+        names = {name: sympy.Integer(size) for name, size in self.names.items()}
+        leads = {name: tuple(map(sympy.Integer, sizes)) for name, sizes in self.leads.items()}
+        return Fit(settings, names, leads)
+
     def shape(self, port: Port, settings: Mapping[str, Any]) -> tuple[int, ...]:
         """The shape that a port promises.
 
         Raises:
             MisfitError: a size of the port cannot be told.
         """
-        names = {name: sympy.Integer(size) for name, size in self.names.items()}
-        leads = {name: tuple(map(sympy.Integer, sizes)) for name, sizes in self.leads.items()}
-        sizes = Fit(settings, names, leads).give(port).shape
+        sizes = self.fit(settings).give(port).shape
         if not all(size.is_Integer for size in sizes):
             raise MisfitError(f"[{port.shape}] is not a row of whole numbers")
         return tuple(map(int, sizes))
@@ -101,14 +106,17 @@ class Contract:
 
 @st.composite
 def cases(draw: st.DrawFn, contract: Contract, low: int, others: int, other_low: int) -> Case:
-    """Cases whose sizes are distinct and start at `low`; `others` more sizes start at `other_low`."""
+    """Cases whose sizes are distinct and start at `low`; of `others` more sizes the first are all `other_low`."""
     signature = contract.signature
     settings = draw(settings_of(contract))
     leads = sorted({port.shape.lead for port in signature.inputs.values() if port.shape.lead})
     ranks = {lead: draw(st.integers(low - 1, MOST_AXES)) for lead in leads}
-    sizes: list[Sizes] = []
-    for at_least in (low, *[other_low] * others):
-        sizes.append(_sizes(draw, signature, settings, ranks, at_least, sizes))
+    # Compilers treat 1 apart. That an axis of an input may be 1 can be asked of them, but not that, say, an image may have
+    # only one row of patches.
+    least = 2 if others else 1
+    sizes = [_sizes(draw, signature, settings, ranks, low, least)]
+    for place in range(others):
+        sizes.append(_sizes(draw, signature, settings, ranks, other_low, least, smallest=place == 0))
     ports = {
         name: draw(st.integers(1, MOST_WIRES)) if port.many else 1
         for name, port in signature.inputs.items()
@@ -215,30 +223,28 @@ def _sizes(
     settings: Mapping[str, Any],
     ranks: Mapping[str, int],
     low: int,
-    earlier: list[Sizes],
+    least: int,
+    smallest: bool = False,
 ) -> Sizes:
-    """Sizes that are all distinct, so that no axis passes for another, and where possible other than the earlier."""
+    """Sizes that are all distinct, so that no axis passes for another; or all `low`, but for those in arithmetic."""
     used: set[int] = set()
 
-    def size(highest: int, before: set[int]) -> int:
+    def size(highest: int, of: Iterable[Dim] = ()) -> int:
+        if smallest and all(dim.name for dim in of):
+            return low
         choices = [number for number in range(low, highest + 1) if number not in used]
         if not choices:
             hypothesis.reject()
-        number: int = draw(st.sampled_from([number for number in choices if number not in before] or choices))
+        number: int = draw(st.sampled_from(choices))
         used.add(number)
         return number
 
-    highest = {name: _highest(name, of, signature, settings) for name, of in free_names(signature).items()}
-    names = {
-        name: size(highest[name], {sizes.names[name] for sizes in earlier})
-        for name in sorted(highest, key=lambda name: highest[name])
-    }
-    leads = {
-        lead: tuple(size(LARGEST, {sizes.leads[lead][axis] for sizes in earlier}) for axis in range(rank))
-        for lead, rank in ranks.items()
-    }
-    sizes = Sizes({name: names[name] for name in highest}, leads)
-    if not _possible(sizes, signature, settings):
+    free = free_names(signature)
+    highest = {name: _highest(name, of, signature, settings) for name, of in free.items()}
+    names = {name: size(highest[name], free[name]) for name in sorted(highest, key=lambda name: highest[name])}
+    leads = {lead: tuple(size(LARGEST) for _ in range(rank)) for lead, rank in ranks.items()}
+    sizes = Sizes({name: names[name] for name in free}, leads)
+    if not possible(sizes, signature, settings, least):
         hypothesis.reject()
     return sizes
 
@@ -251,16 +257,29 @@ def _highest(name: str, of: list[Dim], signature: Signature, settings: Mapping[s
             found = [node.value for node in ast.walk(dim.tree) if isinstance(node, ast.Constant)]
             found += [settings[setting] for setting in dim.settings]
             numbers += [number for number in found if isinstance(number, int)]
-    highest = LARGEST + 2 * max(numbers)
+    highest = LARGEST + 4 * max(numbers)
     return min(highest, settings[signature.limits[name]]) if name in signature.limits else highest
 
 
-def _possible(sizes: Sizes, signature: Signature, settings: Mapping[str, Any]) -> bool:
-    """Whether every port has at least one element an axis; what an output cannot tell is for the laws to report."""
+def possible(sizes: Sizes, signature: Signature, settings: Mapping[str, Any], least: int = 1) -> bool:
+    """Whether no port is empty, and nothing that is worked out from free names is below `least`.
+
+    What an output cannot tell is for the laws to report.
+    """
+    fit = sizes.fit(settings)
+
+    def fits(dim: Dim) -> bool:
+        parts = (
+            node for node in ast.walk(dim.tree) if isinstance(node, ast.BinOp) and dims.names(node) & sizes.names.keys()
+        )
+        derived = [fit.size(part) for part in parts if not isinstance(part.op, ast.Mod)] if least > 1 else []
+        return fit.size(dim.tree) >= 1 and all(size >= least for size in derived)
+
     try:
-        shapes = [sizes.shape(port, settings) for port in signature.inputs.values()]
-    except MisfitError:
+        if not all(fits(dim) for port in signature.inputs.values() for dim in port.shape.dims):
+            return False
+    except (UnknownName, ValueError):
         return False
-    with contextlib.suppress(MisfitError):
-        shapes += [sizes.shape(port, settings) for port in signature.outputs.values()]
-    return all(size > 0 for shape in shapes for size in shape)
+    with contextlib.suppress(UnknownName, ValueError):
+        return all(fits(dim) for port in signature.outputs.values() for dim in port.shape.dims)
+    return True

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from atinuke.compile.meta import build_meta
-from atinuke.core.signature import FLOATS, INTS, Port, Signature
+from atinuke.core.signature import FLOATS, INTS, Port, Signature, describe
 from atinuke.testing.compare import require_same
 from atinuke.testing.draw import free_names
 from atinuke.testing.law import NotApplicableError, ViolationError, law
-from atinuke.testing.trial import Feeds, Trial, arguments, axes_named
+from atinuke.testing.trial import Feeds, Trial, arguments, axes_named, seeded
 
 MASK = "attention_mask"
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -47,7 +47,7 @@ def shape(trial: Trial) -> None:
             raise ViolationError(f"{title(name)} [{port.shape}] of shape {list(promised)}", f"{list(output.shape)}")
         kinds = FLOATS if output.is_floating_point() else INTS | {"bool"}
         if not port.kinds & kinds:
-            raise ViolationError(f"{title(name)} to be {' or '.join(sorted(port.kinds))}", f"{output.dtype}")
+            raise ViolationError(f"{title(name)} to be {describe(port.kinds)}", f"{output.dtype}")
 
 
 @law("float outputs have the dtype of the model, and are numbers")
@@ -241,7 +241,8 @@ def pure(trial: Trial) -> None:
 @law("builds on the meta device; with loaded weights it answers as if built with memory", examples=10)
 def meta(trial: Trial) -> None:
     module = trial.build()
-    hollow = build_meta(trial.contract.cls, trial.case.settings).eval()
+    with seeded(trial.case.seed):
+        hollow = build_meta(trial.contract.cls, trial.case.settings).eval()
     hollow.load_state_dict(module.state_dict(), assign=True)
     for name, tensor in [*hollow.named_parameters(), *hollow.named_buffers()]:
         if tensor.is_meta:

@@ -1,5 +1,6 @@
 """The ways to call a component, each as a module over a flat row of tensors, which is what exporters take."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from atinuke.compile.meta import build_meta
 from atinuke.core.signature import Port
-from atinuke.testing.draw import Sizes, open_names
+from atinuke.testing.draw import Sizes, open_names, possible
 from atinuke.testing.steps import StepCall
 from atinuke.testing.trial import Trial, arguments, as_tuple
 
@@ -91,7 +92,7 @@ def _forward_form(trial: Trial) -> Form:
     def tensors(k: int) -> tuple[Tensor, ...]:
         return tuple(wire for wires in trial.feeds(sizes=_sizes(trial, k), salt=k).values() for wire in wires)
 
-    return Form(f"forward({', '.join(ports)})", module, axes, _limits(trial), tensors)
+    return Form(f"forward({', '.join(ports)})", module, axes, _ranges(trial), tensors)
 
 
 def _step_form(trial: Trial, several: bool) -> Form:
@@ -99,8 +100,8 @@ def _step_form(trial: Trial, several: bool) -> Form:
     component = trial.build()
     names = (call.first, *call.others)
     axes = [*(_free(trial, trial.signature.inputs[name]) for name in names), {0: "batch"}, *_state_axes(trial, call)]
-    limits = _limits(trial)
-    longest = limits.get("sequence", (1, None))[1]
+    ranges = _ranges(trial)
+    longest = ranges["sequence"][1]
 
     def tensors(k: int) -> tuple[Tensor, ...]:
         sizes = _sizes(trial, k)
@@ -120,10 +121,10 @@ def _step_form(trial: Trial, several: bool) -> Form:
 
     title = f"step({', '.join(names)}) of {'several tokens' if several else 'one token'}"
     if several:
-        limits = {**limits, "sequence": (2, longest)}
+        ranges = {**ranges, "sequence": (2, longest)}
     else:
         axes = [{axis: name for axis, name in of.items() if name != "sequence"} for of in axes]
-    return Form(title, StepForm(component, call.others).eval(), tuple(axes), limits, tensors)
+    return Form(title, StepForm(component, call.others).eval(), tuple(axes), ranges, tensors)
 
 
 def _state_axes(trial: Trial, call: StepCall) -> list[dict[int, str]]:
@@ -146,8 +147,16 @@ def _free(trial: Trial, port: Port) -> dict[int, str]:
     return found
 
 
-def _limits(trial: Trial) -> dict[str, tuple[int, int | None]]:
-    return {name: (1, trial.case.settings[setting]) for name, setting in trial.signature.limits.items()}
+def _ranges(trial: Trial) -> dict[str, tuple[int, int | None]]:
+    """The sizes that each free name may have: from the first that leaves no port empty up to its limit."""
+    sizes, settings, signature = trial.case.sizes, trial.case.settings, trial.signature
+
+    def least(name: str) -> int:
+        tried = range(1, sizes.names[name])
+        return 1 + bisect_left(tried, True, key=lambda n: possible(sizes.but(**{name: n}), signature, settings))
+
+    limits = {name: settings[setting] for name, setting in signature.limits.items()}
+    return {name: (least(name), limits.get(name)) for name in sizes.names}
 
 
 def _sizes(trial: Trial, k: int) -> Sizes:

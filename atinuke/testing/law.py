@@ -1,5 +1,6 @@
 """What a law is, what it says when it is broken, and the registry of all laws."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from atinuke.testing.draw import Case
     from atinuke.testing.trial import Trial
 
+COLOUR = re.compile(r"\x1b\[\d*m")
+BRIEF = 6  # lines
+
 Status = Literal["passed", "failed", "not applicable", "not run"]
 
 
@@ -21,6 +25,13 @@ class ViolationError(Exception):
         super().__init__(expected, got)
         self.expected = expected
         self.got = got
+
+
+def brief(error: Exception) -> str:
+    """An exception in a few lines and without colours; compilers explain themselves at length."""
+    lines = [line for line in COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    more = ["..."] if len(lines) > BRIEF else []
+    return "\n    ".join([f"{type(error).__name__}: {lines[0] if lines else ''}", *lines[1:BRIEF], *more])
 
 
 class NotApplicableError(Exception):
@@ -61,9 +72,9 @@ class Law:
     """A promise, and the function that raises `ViolationError` where one drawn case breaks it.
 
     `examples` cases are tried; sizes start at `low`. A law that takes a component to other sizes than those it was
-    compiled for asks for `others` more sizes, which start at `other_low`. `inapplicable` tells from the contract why
-    the law says nothing about a component, or gives None. A `slow` law is tried on a few cases that differ as much as
-    they can, and the search for the smallest case that breaks it is left out.
+    compiled for asks for `others` more sizes, of which the first are all `other_low`. `inapplicable` tells from the
+    contract why the law says nothing about a component, or gives None. A `slow` law is tried on a few cases that differ
+    as much as they can, and the search for the smallest case that breaks it is left out.
     """
 
     name: str

@@ -11,7 +11,17 @@ from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
 from atinuke.testing.draw import Case, Contract, cases
-from atinuke.testing.law import LAWS, Law, LawError, LawResult, NotApplicableError, NotRunError, Status, ViolationError
+from atinuke.testing.law import (
+    LAWS,
+    Law,
+    LawError,
+    LawResult,
+    NotApplicableError,
+    NotRunError,
+    Status,
+    ViolationError,
+    brief,
+)
 from atinuke.testing.trial import Trial
 
 BACKEND = "aot_eager"
@@ -150,9 +160,9 @@ class _Attempt:
         except (HypothesisException, AtinukeError):
             raise
         except ViolationError as error:
-            raise LawError(name, self.law, case, error.expected, error.got) from None
+            raise LawError(name, self.law, case, error.expected, error.got) from error.__cause__
         except Exception as error:
-            raise LawError(name, self.law, case, "no exception", f"{type(error).__name__}: {error}") from error
+            raise LawError(name, self.law, case, "no exception", brief(error)) from error
         return True
 
 

@@ -22,7 +22,6 @@ from atinuke.core.check import check
 from atinuke.core.errors import AtinukeError
 from atinuke.core.graph import frozen
 from atinuke.core.registry import Registry
-from atinuke.pipelines import generate as module
 from atinuke.pipelines.bytelevel import alphabet
 from atinuke.pipelines.generate import Continuation, generate
 from atinuke.pipelines.sampling import Settings
@@ -49,6 +48,11 @@ class Output(NamedTuple):
     logits: Tensor
 
 
+def selected(logits: Tensor, last: Tensor | None) -> Tensor:
+    """The logits of the wanted token of each row."""
+    return logits if last is None else logits[torch.arange(len(logits)), last][:, None]
+
+
 class Standin(nn.Module):
     """Logits from a number that depends on every token so far and its position."""
 
@@ -61,14 +65,16 @@ class Standin(nn.Module):
     def state(self, batch: int, capacity: int) -> tuple[Tensor]:
         return (torch.full((batch, capacity), 99, dtype=torch.float64),)
 
-    def step(self, input_ids: Tensor, position: Tensor, state: tuple[Tensor]) -> tuple[Output, tuple[Tensor]]:
+    def step(
+        self, input_ids: Tensor, position: Tensor, state: tuple[Tensor], last: Tensor | None = None
+    ) -> tuple[Output, tuple[Tensor]]:
         assert not self.training
         self.calls += 1
         (cache,) = state
         places = position[:, None] + torch.arange(input_ids.shape[1])
         cache.scatter_(1, places, input_ids.double())
         sums = (cache * (torch.arange(cache.shape[1]) + 1.3).sqrt()).cumsum(1).gather(1, places)
-        return Output(torch.sin(sums[..., None] * self.waves) * 4), (cache,)
+        return Output(selected(torch.sin(sums[..., None] * self.waves) * 4, last)), (cache,)
 
 
 class Writer(nn.Module):
@@ -83,13 +89,15 @@ class Writer(nn.Module):
     def state(self, batch: int, capacity: int) -> tuple[()]:
         return ()
 
-    def step(self, input_ids: Tensor, position: Tensor, state: tuple[()]) -> tuple[Output, tuple[()]]:
+    def step(
+        self, input_ids: Tensor, position: Tensor, state: tuple[()], last: Tensor | None = None
+    ) -> tuple[Output, tuple[()]]:
         self.calls += 1
         logits = torch.zeros(*input_ids.shape, 1 + max(max(row) for row in self.rows))
         for b, n in torch.cartesian_prod(*map(torch.arange, input_ids.shape)).reshape(-1, 2).tolist():
             row, place = self.rows[b], int(position[b]) + n
             logits[b, n, row[place] if place < len(row) else 0] = 1
-        return Output(logits), ()
+        return Output(selected(logits, last)), ()
 
 
 def written(pieces: Sequence[bytes], stop: Sequence[str] = ()) -> tuple[Continuation, list[str]]:
@@ -200,7 +208,7 @@ def test_every_row_equals_that_row_alone(prompts: list[str], temperature: float,
 def test_a_prompt_stepped_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch, ours: nn.Module) -> None:
     whole = [generate(model, BYTES, PROMPTS, GREEDY, 128) for model in (ours, Standin())]
     for tokens in (1, 35, 60, 5 * 61):
-        monkeypatch.setattr(module, "PREFILL_TOKENS", tokens)
+        monkeypatch.setattr("atinuke.pipelines.decode.PREFILL_TOKENS", tokens)
         assert [generate(model, BYTES, PROMPTS, GREEDY, 128) for model in (ours, Standin())] == whole
 
 

@@ -47,11 +47,9 @@ def test_a_log_from_before_the_first_checkpoint_is_begun_anew(tmp_path: Path) ->
 
 
 def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(AtinukeError, match=r"log.jsonl  cannot be written: File too large") as caught,
-        Log(tmp_path) as log,
-    ):
-        with disk_of(1_000):
+    with Log(tmp_path) as log, disk_of(1_000):
+        message = r"log.jsonl  cannot be written: File too large"
+        with pytest.raises(AtinukeError, match=message) as caught:  # noqa: PT012 - which of the records is all one
             for step in range(100):
                 log.write(step, loss=1.0)
     assert len(caught.value.mistakes) == 1

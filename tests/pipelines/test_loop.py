@@ -199,7 +199,9 @@ SKIPPING = toy.recipe(
 def processes() -> ForkServerContext:
     """Processes that find what is slow to import already imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "torch.utils.tensorboard", "matplotlib.backends.backend_agg"])
+    context.set_forkserver_preload(
+        ["torch._dynamo", "tensorboard.compat.proto.event_pb2", "matplotlib.backends.backend_agg"]
+    )
     return context
 
 

@@ -1,7 +1,7 @@
 """The sampler's laws. The stream is 0, 1, 2, ..., so that a token says where it stands."""
 
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def test_an_epoch_has_every_label_once_but_for_less_than_a_window(sizes: tuple[i
     sampler = Sampler(stream(length), context, 1, seed)
     for epoch in range(3):
         assert sampler.epoch == epoch
-        labels = sum(rows(sampler, length // context), [])
+        labels = list(chain.from_iterable(rows(sampler, length // context)))
         assert len(set(labels)) == len(labels) == length // context * context > length - context
 
 
@@ -97,7 +97,7 @@ def test_place_and_order_change_with_epoch_and_seed() -> None:
     assert all(sorted(order) != order for order in orders)
     assert len({order[0] for order in orders}) == 3
     assert len({min(order) % 10 for order in orders}) > 1
-    left_over = [set(range(1003)) - set(sum(epoch, [])) for epoch in (first, second, other)]
+    left_over = [set(range(1003)) - set(chain.from_iterable(epoch)) for epoch in (first, second, other)]
     assert all(map(len, left_over))
     assert left_over[0] != left_over[1]
 

@@ -142,8 +142,10 @@ def test_logits_that_are_not_numbers_are_noticed(temperature: float) -> None:
 
 def test_bfloat16_is_shaped_in_float32() -> None:
     scores = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
-    ours = Sampler(Settings(temperature=0.7), [[0], [0]], CPU)
-    assert torch.equal(ours(scores, 0), Sampler(Settings(temperature=0.7), [[0], [0]], CPU)(scores.float(), 0))
+    settings = Settings(temperature=0.7, max_new_tokens=300)
+    half, single = (Sampler(settings, [[0], [0]], CPU) for _ in range(2))
+    for step in range(300):
+        assert torch.equal(half(scores, step), single(scores.float(), step))
 
 
 @pytest.mark.parametrize(

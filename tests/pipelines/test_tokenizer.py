@@ -2,10 +2,11 @@
 
 import json
 import random
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -15,7 +16,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atinuke.core.errors import AtinukeError
+from atinuke.core.errors import AtinukeError, fail
 from atinuke.pipelines.bytelevel import BLOCK, PIECES, SEPARATOR, alphabet, has_long_piece
 from atinuke.pipelines.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -57,7 +58,7 @@ def trained() -> Tokenizer:
 
 def content(change: Callable[[dict[str, Any]], object] = lambda config: None) -> str:
     """The trained tokenizer.json, changed."""
-    config = json.loads(trained()._content)
+    config = json.loads(trained().content)
     change(config)
     return json.dumps(config)
 
@@ -84,11 +85,11 @@ def test_decoding_what_was_encoded_gives_the_text(text: str) -> None:
 @law
 def test_tokens_are_those_of_hugging_face(texts: list[str]) -> None:
     assert trained().engine == "tiktoken"
-    same_tokens(trained(), hugging_face(trained()._content), texts)
+    same_tokens(trained(), hugging_face(trained().content), texts)
 
 
 def test_real_text_has_the_tokens_of_hugging_face() -> None:
-    same_tokens(trained(), hugging_face(trained()._content), TEXTS)
+    same_tokens(trained(), hugging_face(trained().content), TEXTS)
 
 
 def test_every_character_is_split_alike() -> None:
@@ -110,7 +111,7 @@ def test_every_character_is_split_alike() -> None:
     dense = [*range(0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x10000), *range(0x10000, 0x20000, 2)]
     characters = map(chr, {*dense, *range(0x3400, 0xD800, 31), *range(0x20000, 0x110000, 61)})
     texts = ["".join(f"a{c}1{c} {c}!{c}  " for c in batch) for batch in batched(characters, 500)]
-    same_tokens(tokenizer, hugging_face(tokenizer._content), texts)
+    same_tokens(tokenizer, hugging_face(tokenizer.content), texts)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_long_pieces_are_encoded_in_time(text: str) -> None:
     """tiktoken was quadratic in the length of a piece, and overflows its stack at a million spaces."""
     assert has_long_piece(text)
     start = time.perf_counter()
-    same_tokens(trained(), hugging_face(trained()._content), ["before", text, "after"])
+    same_tokens(trained(), hugging_face(trained().content), ["before", text, "after"])
     assert time.perf_counter() - start < 60
 
 
@@ -266,8 +267,8 @@ def test_fingerprints_tell_tokenizers_apart() -> None:
     def add(config: dict[str, Any]) -> None:
         config["added_tokens"].append(config["added_tokens"][0] | {"id": 2000, "content": "<|other|>"})
 
-    indented = json.dumps(json.loads(content()), indent=7)
-    prints = [Tokenizer(text).fingerprint for text in (content(), indented, content(shuffled), content(add))]
+    rewritten = json.dumps(dict(reversed(json.loads(content()).items())), indent=7)
+    prints = [Tokenizer(text).fingerprint for text in (content(), rewritten, content(shuffled), content(add))]
     assert prints[0] == prints[1] == trained().fingerprint
     assert len({*prints, Tokenizer(content(add), "<|other|>").fingerprint}) == 4
 
@@ -310,6 +311,30 @@ def test_training_refuses_what_cannot_be() -> None:
     assert "could come out" in failure(lambda: Tokenizer.train(TEXTS, 300, special_tokens=["Ġ<|"]))
 
 
+def test_errors_of_what_is_read_come_through() -> None:
+    def read() -> Iterator[str]:
+        yield "text"
+        raise fail("is broken")
+
+    assert failure(lambda: Tokenizer.train(read(), 300)) == "is broken"
+    assert "half a surrogate pair" in failure(lambda: Tokenizer.train(["fine", "\ud83d"], 300))
+
+
+def test_training_can_be_interrupted() -> None:
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        for read in count():
+            if read == 1000:
+                signal.raise_signal(signal.SIGINT)
+            yield "text"
+
+    with pytest.raises(KeyboardInterrupt):
+        Tokenizer.train(endless(), 300)
+    assert read >= 1000
+
+
 def test_files_that_are_no_tokenizer(tmp_path: Path) -> None:
     def load(content: bytes) -> str:
         (tmp_path / "t.json").write_bytes(content)
@@ -324,6 +349,9 @@ def test_files_that_are_no_tokenizer(tmp_path: Path) -> None:
     assert "not UTF-8" in load(b"\xff\xfe{}")
     assert "is not a tokenizer.json" in load(b'{"hidden_size": 768}')
     assert "has no tokens" in load(b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}')
+    assert "is not a tokenizer.json" in load(
+        b'{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]}}'
+    )
     assert "its special tokens: <|endoftext|>" in failure(lambda: Tokenizer(content(), "</s>"))
 
 

@@ -166,3 +166,21 @@ def test_two_seeds_differ_and_one_does_not(corpus: Path) -> None:
         start(corpus, name, f"seed={seed}")
     assert weights(corpus / "a") == weights(corpus / "b") != weights(corpus / "c")
     assert isinstance(build(open_graph(str(corpus / "a" / "graph.yaml"))), nn.Module)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_follows_the_eager_one(corpus: Path) -> None:
+    """With activation checkpoints; without dropout, whose draws the compiler makes differently."""
+    same = ("graph.use=atinuke", "graph.set={vocab_size: 1000, d_model: 16, heads: 2, layers: 3, dropout: 0}")
+    same = (*same, "objective={}", "activation_checkpointing=true")
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    start(corpus, "eager", *same)
+    assert not torch._dynamo.utils.counters["stats"]
+    start(corpus, "compiled", *same, "compile=true")
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+    eager, compiled = (log.read(corpus / name / "log.jsonl") for name in ("eager", "compiled"))
+    for left, right in zip(eager, compiled, strict=True):
+        for name in {"loss", "gradient_norm", "validation_loss"} & left.keys():
+            assert left[name] == pytest.approx(right[name], rel=1e-3)

@@ -289,12 +289,15 @@ def test_forward_exports_with_free_sizes(window):
         torch.testing.assert_close(program.module()(*inputs), module(*inputs), **CLOSE)
 
 
-def test_step_exports_with_free_sizes():
+@pytest.mark.parametrize("single", [True, False])
+def test_step_exports_with_free_sizes(single):
+    """For one token at a time, and for any number."""
     module = Step(build(24, 6, 2))
-    example = (torch.randn(2, 5, 24), torch.tensor([0, 3]), *module.module.state(2, 16))
+    example = (torch.randn(2, 1 if single else 5, 24), torch.tensor([0, 3]), *module.module.state(2, 16))
     cache = {0: BATCH, 2: Dim("capacity", min=2, max=64)}
-    program = torch.export.export(module, example, dynamic_shapes=(FREE, {0: BATCH}, cache, cache))
-    for batch, sequence, capacity in ((1, 1, 20), (3, 7, 30)):
+    free = ({0: BATCH} if single else FREE, {0: BATCH}, cache, cache)
+    program = torch.export.export(module, example, dynamic_shapes=free)
+    for batch, sequence, capacity in ((1, 1, 20), (3, 1 if single else 7, 30)):
         x, position = torch.randn(batch, sequence, 24), torch.randint(5, (batch,))
         state = tuple(cache.normal_() for cache in module.module.state(batch, capacity))
         expected = module(x, position, *(cache.clone() for cache in state))

@@ -30,6 +30,7 @@ SETTINGS = {
     "concat": {},
     "dropout": {"rate": 0.1},
     "identity": {},
+    "mean": {},
     "head.vocabulary": {"d_model": 8, "vocab_size": 16},
     "head.vocabulary_loss": {"d_model": 8, "vocab_size": 16},
 }

@@ -71,6 +71,13 @@ def test_rows_do_not_influence_each_other():
     torch.testing.assert_close(module(x).output[1:2], module(x[1:2]).output, rtol=1e-12, atol=1e-12)
 
 
+def test_takes_a_single_vector():
+    module = build(4, 2)
+    x = torch.randn(8, dtype=torch.float64)
+    torch.testing.assert_close(module(x).output, module(x[None, None]).output[0, 0], rtol=1e-12, atol=1e-12)
+    assert module(x).balance_loss == module(x[None, None]).balance_loss
+
+
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_the_router_learns_from_the_output_alone(top_k):
     module = build(4, top_k)

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from atinuke.plugins.structure import Add, Concat, Dropout, Identity
+from atinuke.plugins.structure import Add, Concat, Dropout, Identity, Mean
 
 
 def test_add_sums_any_number():
@@ -9,8 +10,9 @@ def test_add_sums_any_number():
     torch.testing.assert_close(Add()(*terms), torch.stack(terms).sum(0))
 
 
-def test_concat_joins_vectors():
-    first, second = torch.randn(2, 3), torch.randn(2, 5)
+@pytest.mark.parametrize("rest", [(), (4,), (4, 6)])
+def test_concat_joins_behind_the_batch(rest):
+    first, second = torch.randn(2, 3, *rest), torch.randn(2, 5, *rest)
     joined = Concat()(first, second)
     assert torch.equal(joined[:, :3], first)
     assert torch.equal(joined[:, 3:], second)
@@ -23,6 +25,12 @@ def test_dropout_keeps_the_mean_while_training_and_everything_after():
     assert abs((dropped == 0).float().mean().item() - 0.25) < 0.01
     assert abs(dropped.mean().item() - 1) < 0.01
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_mean_is_of_all_values():
+    x = torch.randn(2, 3, 4)
+    torch.testing.assert_close(Mean()(x), x.sum() / 24)
+    assert Mean()(x).shape == ()
 
 
 def test_identity():

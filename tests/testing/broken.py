@@ -1,7 +1,7 @@
-"""Two sound components, and for every law one or more that break it and no other."""
+"""Three sound components, and for every law one or more that break it and no other."""
 
 import time
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ class Rowwise(nn.Module):
 
 
 class Mixing(nn.Module):
-    """A sound component that mixes positions: the mean of the visible past, after a learned vector for every position."""
+    """A sound component that mixes positions: the mean of the visible past, with a learned vector for every position."""
 
     limits: ClassVar[dict[str, str]] = {"sequence": "length"}
 
@@ -67,6 +67,15 @@ class Mixing(nn.Module):
         return torch.matmul(weights, x) / weights.sum(-1, keepdim=True).clamp(min=1)
 
 
+class Unmasked(Mixing):
+    """The same without a mask: sound, and quicker to export."""
+
+    def forward(
+        self, x: Float[Tensor, "batch sequence {self.d_model}"]
+    ) -> Float[Tensor, "batch sequence {self.d_model}"]:
+        return super().forward(x)
+
+
 class NarrowOutput(Rowwise):
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
         return super().forward(x)[..., :-1]
@@ -104,7 +113,7 @@ class Overflowing(Rowwise):
     """Masks with a number that float16 does not have, which leaves nothing to attend to."""
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
-        return torch.softmax(torch.full_like(x, -1e9), -1) + super().forward(x)
+        return torch.softmax(x * 0 - 1e9, -1) + super().forward(x)
 
 
 class Centred(Rowwise):
@@ -151,7 +160,8 @@ class DeafToMask(Mixing):
         x: Float[Tensor, "batch sequence {self.d_model}"],
         attention_mask: Bool[Tensor, "batch sequence"] | None = None,
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
-        return super().forward(x, attention_mask) + 1e-6 * super().forward(x)
+        y = super().forward(x, attention_mask)
+        return y if attention_mask is None else y + 1e-6 * super().forward(x)
 
 
 class ForgetsPosition(Mixing):
@@ -193,7 +203,7 @@ class RootOfZero(Rowwise):
     """The gradient of a square root at zero is infinite, and times zero it is not a number."""
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
-        return super().forward(x) + F.relu(x).sqrt()
+        return super().forward(x) + (x * (x > 0)).sqrt()
 
 
 class Detached(Rowwise):
@@ -250,39 +260,34 @@ class RandomConstant(Rowwise):
     """Draws a number that is not in the state dict."""
 
     def __init__(self, d_model: int) -> None:
-        self.shift = float(torch.rand((), device="cpu"))
+        shift = float(torch.rand((), device="cpu"))
         super().__init__(d_model)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if "_modules" in self.__dict__ or name != "shift":
-            super().__setattr__(name, value)
-        else:
-            object.__setattr__(self, name, value)
+        self.shift = shift
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
         return super().forward(x) + self.shift
 
 
 class ShorterThanItSays(Mixing):
-    """Has one position fewer than `limits` promises."""
+    """Where `limits` promises 8 positions it has 7, which are as many as the other laws draw."""
 
     def forward(
         self,
         x: Float[Tensor, "batch sequence {self.d_model}"],
         attention_mask: Bool[Tensor, "batch sequence"] | None = None,
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
-        if x.shape[1] == self.length > 1:
+        if x.shape[1] == self.length == 8:
             raise IndexError("too long")
         return super().forward(x, attention_mask)
 
 
-class LongerThanItSays(Rowwise):
+class LongerThanItSays(nn.Module):
     """Promises a limit and does not keep to it."""
 
     limits: ClassVar[dict[str, str]] = {"width": "length"}
 
     def __init__(self, length: int) -> None:
-        super().__init__(2)
+        super().__init__()
         self.length = length
 
     def forward(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
@@ -325,17 +330,19 @@ class OneRowApart(Rowwise):
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
         y = super().forward(x)
-        return y * 1 if x.dim() > 1 and x.shape[0] == 1 else y + 0
+        return y + 0.001 if x.dim() > 1 and x.shape[0] == 1 else y
 
 
 class NotInONNX(Rowwise):
     """Uses an operation that has no ONNX form."""
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
-        return super().forward(x) + torch.special.bessel_j0(x)
+        return super().forward(x) + torch.special.bessel_j0(x.float()).to(x.dtype)
 
 
-class StepNotCompiled(Mixing):
+class StepNotCompiled(Unmasked):
+    """Calls what Dynamo cannot trace, only when stepped."""
+
     def step(
         self, x: Float[Tensor, "batch sequence {self.d_model}"], position: Int[Tensor, "batch"], cache: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -343,7 +350,7 @@ class StepNotCompiled(Mixing):
         return y + 0 * time.perf_counter(), cache
 
 
-class StepOtherWhenExported(Mixing):
+class StepOtherWhenExported(Unmasked):
     def step(
         self, x: Float[Tensor, "batch sequence {self.d_model}"], position: Int[Tensor, "batch"], cache: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -351,12 +358,12 @@ class StepOtherWhenExported(Mixing):
         return y, cache + (0.001 if torch.compiler.is_exporting() else 0)
 
 
-class StepNotInONNX(Mixing):
+class StepNotInONNX(Unmasked):
     def step(
         self, x: Float[Tensor, "batch sequence {self.d_model}"], position: Int[Tensor, "batch"], cache: Tensor
     ) -> tuple[Tensor, Tensor]:
         y, cache = super().step(x, position, cache)
-        return y + 0 * torch.special.bessel_j0(y), cache
+        return y + 0 * torch.special.bessel_j0(y.float()).to(y.dtype), cache
 
 
 class NeverBuilt(nn.Module):

@@ -1,0 +1,66 @@
+"""The incremental form at work: prompts are read in pieces, then every row goes on by a token at a time."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+GROWTH = (
+    64  # positions: what the cache grows by. Attention reads all of it, so a large cache is slow; growing copies it
+)
+PREFILL_TOKENS = 8192  # in one step
+
+Step = Callable[..., Any]
+
+
+class Decoder:
+    """A model with `state` and `step`, a batch of rows of different lengths, and a cache that grows with them.
+
+    `step` is `model.step` or a compiled form of it. Use it under `torch.inference_mode()`.
+    """
+
+    def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], step: Step | None = None) -> None:
+        self.model: Any = model
+        self.step: Any = self.model.step if step is None else step
+        self.device = next(model.parameters()).device
+        self.prompts = prompts
+        self.position = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        self.longest = max(map(len, prompts))
+        self.capacity = 0
+        self.state: tuple[Tensor, ...] = ()
+
+    def prefill(self) -> Tensor:
+        """The logits `[batch, vocab_size]` after the last token of each prompt."""
+        rows = [torch.tensor(prompt, device=self.device) for prompt in self.prompts]
+        padded = pad_sequence(rows, batch_first=True)
+        last = self.position - 1
+        found: list[Tensor] = []
+        start = 0
+        self._grow()
+        for piece in torch.split(padded, max(1, PREFILL_TOKENS // len(rows)), dim=1):
+            here = (last - start).clamp(0, piece.shape[1] - 1)
+            output, self.state = self.model.step(piece, torch.full_like(last, start), self.state, last=here)
+            logits = output.logits[:, 0]
+            found = [torch.where((last >= start)[:, None], logits, found[0]) if found else logits]
+            start += piece.shape[1]
+        return found[0]
+
+    def next(self, tokens: Tensor) -> Tensor:
+        """The logits `[batch, vocab_size]` after one more token of each row, `tokens[batch]`."""
+        self.longest += 1
+        if self.longest > self.capacity:
+            self._grow()
+        output, self.state = self.step(tokens[:, None], self.position, self.state)
+        self.position = self.position + 1
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def _grow(self) -> None:
+        """A larger cache with the memory of the old one: what depends on the capacity is filled from the front."""
+        self.capacity = -(-self.longest // GROWTH) * GROWTH
+        larger = self.model.state(len(self.prompts), self.capacity)
+        for old, new in zip(self.state, larger, strict=False):
+            new[tuple(map(slice, old.shape))] = old
+        self.state = larger

@@ -1,0 +1,80 @@
+"""Formulas found from measurements: exact where there is one, none where there is not."""
+
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atinuke.compile.formula import find_formula
+from atinuke.core.graph import Range
+
+b, s, h = sympy.symbols("b s h", integer=True, positive=True)
+ATOMS = [b, s, h, sympy.floor(h / 16), sympy.floor(s / 3)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_any_polynomial_is_found_and_holds_everywhere(data: st.DataObject) -> None:
+    chosen = data.draw(
+        st.lists(st.sampled_from(ATOMS), max_size=3).filter(lambda parts: all(parts.count(p) < 3 for p in parts))
+    )
+    parts = [sympy.Mul(*chosen[:i]) for i in range(len(chosen) + 1)]
+    coefficients = [data.draw(st.integers(0, 10**12)) for _ in parts]
+    truth = sympy.Add(*map(sympy.Mul, coefficients, parts))
+    symbols = [symbol for symbol in (b, s, h) if symbol in truth.free_symbols]
+    lows = {symbol: data.draw(st.integers(1, 40)) for symbol in symbols}
+    axes = {symbol: Range(low, low + data.draw(st.integers(0, 5000))) for symbol, low in lows.items()}
+    count = sympy.lambdify(symbols, truth, "sympy")
+    found = find_formula(
+        lambda sizes: int(count(*map(sympy.Integer, sizes.values()))),
+        axes,
+        [*symbols, *sorted(truth.atoms(sympy.floor), key=str)],
+    )
+    assert found is not None
+    for _ in range(5):
+        sizes = {symbol: data.draw(st.integers(axis.low, axis.high)) for symbol, axis in axes.items()}
+        assert found.subs(sizes) == truth.subs(sizes)
+
+
+def test_a_formula_is_in_its_plain_form() -> None:
+    axes = {b: Range(1, 64), s: Range(1, 4096)}
+    found = find_formula(lambda z: 1536 * z[b] * z[s] ** 2 + 7 * z[b] * z[s] + 5, axes, [b, s])
+    assert found == 1536 * b * s**2 + 7 * b * s + 5
+
+
+@pytest.mark.parametrize("low", [1, 100])
+def test_an_axis_of_one_size_is_a_number(low: int) -> None:
+    assert find_formula(lambda z: 3 * z[b] * z[s], {b: Range(low, low), s: Range(1, 99)}, [b, s]) == 3 * low * s
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda z: z[s] ** 3,
+        lambda z: z[s] * min(z[s], 300),  # the bend lies beyond what is tried typically
+        lambda z: -(-z[s] // 8),
+        lambda z: 2 ** min(z[s], 64),
+        lambda z: z[s] + (z[s] == 4096),  # at the upper end alone
+        lambda z: z[s] + (z[s] == 1),  # at the lower end alone
+    ],
+)
+def test_what_is_no_polynomial_has_no_formula(measure) -> None:
+    assert find_formula(measure, {s: Range(1, 4096)}, [s]) is None
+
+
+def test_chunks_have_a_formula_at_their_multiples() -> None:
+    axes = {b: Range(1, 64), s: Range(5, 4096)}
+    seen = []
+
+    def measure(sizes) -> int:
+        seen.append((sizes[b], sizes[s]))
+        return 8 * -(-sizes[b] * sizes[s] // 8)
+
+    assert find_formula(measure, axes, [b, s], multiple=1) is None
+    seen.clear()
+    assert find_formula(measure, axes, [b, s], multiple=16) == b * s
+    assert all(size % 16 == 0 for point in seen for size in point)
+
+
+def test_an_axis_without_multiples_is_tried_as_it_is() -> None:
+    assert find_formula(lambda z: 2 * z[s], {s: Range(3, 9)}, [s], multiple=16) == 2 * s

@@ -1,0 +1,144 @@
+"""Tables and Mermaid text."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from atinuke import graphs
+from atinuke.compile.front import check_graph, open_graph
+from atinuke.core.show import Box, Drawing, Edge, _Mermaid, _setting, draw, mermaid, rows, table
+from atinuke.core.spec import loads
+
+EXPERTS = """\
+atinuke: 1
+name: shown
+dims: {d: 8, wide: true}
+axes: {batch: 1..4}
+inputs:
+  x: float[batch, d]
+  mask: bool[batch, 3]?
+blocks:
+  layer:
+    inputs: {x: "float[batch, d]", mask: "bool[batch, 3]?", spare: "float[batch]?"}
+    nodes:
+      F: {use: feedforward.experts, in: x, with: {d_model: $d, d_ff: "${2*d}", experts: 4, top_k: 1}}
+      D: {use: dropout, in: F, with: {rate: "${index/10}"}}
+    outputs: {x: D, loss: F.balance_loss}
+nodes:
+  stack: {use: layer, repeat: 3, in: {x: x, mask: mask}}
+  up: {use: feedforward.gelu, in: stack, with: {d_model: $d, d_ff: 4, bias: $wide, approximate: tanh}}
+outputs: {y: up, losses: stack.loss}
+"""
+
+
+def shown() -> str:
+    console = Console(file=io.StringIO(), width=150, color_system=None)
+    console.print(table(check_graph(loads(EXPERTS))))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_table() -> None:
+    lines = [[cell.rstrip() for cell in re.split("[│┃]", line)[1:-1]] for line in shown().splitlines()]
+    assert [[*(cell.removeprefix(" ") for cell in line[:-1]), line[-1].strip()] for line in lines if line] == [
+        ["node", "component", "settings", "gives", "parameters"],
+        ["x", "input", "", "float[batch, 8]", ""],
+        ["mask", "input", "", "bool[batch, 3]", ""],
+        ["stack", "layer × 3", "", "x: float[batch, 8]", "3,168"],
+        ["", "", "", "loss: float[3]", ""],
+        ["  F", "feedforward.experts", "d_model=8 d_ff=16 experts=4 top_k=1", "output: float[batch, 8]", "1,056"],
+        ["", "", "", "balance_loss: float[]", ""],
+        ["  D", "dropout", "rate=${index/10}", "float[batch, 8]", ""],
+        ["up", "feedforward.gelu", "d_model=8 d_ff=4 bias approximate=tanh", "float[batch, 8]", "76"],
+        ["y", "output", "", "float[batch, 8]", ""],
+        ["losses", "output", "", "float[3]", ""],
+    ]
+
+
+@pytest.mark.parametrize("name", graphs.names())
+def test_every_node_of_a_shipped_graph_has_one_row(name: str) -> None:
+    checked = open_graph(name)
+    graph = checked.graph
+    nodes = [*graph.nodes, *(node for block in graph.blocks.values() for node in block.nodes)]
+    expected = sorted([*graph.inputs, *nodes, *graph.outputs])
+    assert sorted(row.box.name for row in rows(checked)) == expected
+
+
+def test_absent_inputs_are_not_drawn_and_blocks_are_drawn_once() -> None:
+    drawing = draw(check_graph(loads(EXPERTS)).body)
+    assert list(drawing.boxes) == ["x", "mask", "stack", "up", "→y", "→losses"]
+    inner = drawing.boxes["stack"].inner
+    assert inner is not None
+    assert list(inner.boxes) == ["x", "mask", "F", "D", "→x", "→loss"]
+    assert drawing.boxes["stack"].times == 3
+    wires = {(edge.source, edge.output, edge.target, edge.port): edge.label for edge in drawing.edges}
+    assert wires == {
+        ("x", "", "stack", "x"): "float[batch, 8]",
+        ("mask", "", "stack", "mask"): "bool[batch, 3]",
+        ("stack", "x", "up", "x"): "float[batch, 8]",
+        ("up", "return", "→y", ""): "float[batch, 8]",
+        ("stack", "loss", "→losses", ""): "float[3]",
+    }
+
+
+def test_mermaid() -> None:
+    assert (
+        mermaid(check_graph(loads(EXPERTS)))
+        == """\
+flowchart TB
+  n0(["x"])
+  n1(["mask"])
+  subgraph n2["stack: layer × 3"]
+    n3(["x"])
+    n4(["mask"])
+    n5["F<br/>feedforward.experts"]
+    n6["D<br/>dropout"]
+    n3 -->|"float[batch, 8]"| n5
+    n5 -->|"float[batch, 8]"| n6
+  end
+  n7["up<br/>feedforward.gelu"]
+  n8(["y"])
+  n9(["losses"])
+  n0 -->|"float[batch, 8]"| n3
+  n1 -->|"bool[batch, 3]"| n4
+  n6 -->|"float[batch, 8]"| n7
+  n7 -->|"float[batch, 8]"| n8
+  n5 -->|"float[3]"| n9
+"""
+    )
+
+
+def test_mermaid_says_nothing_that_a_file_could_put_into_it() -> None:
+    evil = 'a"]; click n0 "javascript:alert(1)" <script>&#34;%%{init}%%\n  end'
+    boxes = {"x": Box("input", evil), "b": Box("component", evil, evil), "→y": Box("output", evil)}
+    edges = (Edge("x", "", "b", "x", evil), Edge("b", "", "→y", "", evil))
+    block = Box("block", evil, evil, times=2, inner=Drawing(boxes, edges))
+    lines = list(_Mermaid().body(Drawing({"s": block}, ()), "", ""))
+    safe = r'([^"<>&%;#\n{}]|#\d+;)*'
+    label = f'"{safe}(<br/>{safe})?"'
+    known = rf"\s*(subgraph n\d+\[{label}\]|n\d+(\[{label}\]|\(\[{label}\]\))|n\d+ -->\|{label}\| n\d+|end)"
+    assert len(lines) == 5
+    for line in lines:
+        assert re.fullmatch(known, line)
+
+
+def test_settings_cannot_move_the_cursor_of_a_terminal() -> None:
+    assert _setting("separator", "x", "\x1b[2J\n") == r"separator='\x1b[2J\n'"
+    assert _setting("separator", "x", "ü ") == "separator=ü "
+    assert _setting("window", None, None) == "window=null"
+
+
+@pytest.mark.parametrize("name", graphs.names())
+def test_every_mermaid_name_is_declared_once_and_every_wire_is_there(name: str) -> None:
+    checked = open_graph(name)
+    text = mermaid(checked)
+    declared = re.findall(r"^\s*(?:subgraph )?(n\d+)[\[(]", text, re.M)
+    assert len(declared) == len(set(declared))
+    wires = re.findall(r"(n\d+) -->\|\"[^\"]*\"\| (n\d+)", text)
+    assert {end for wire in wires for end in wire} <= set(declared)
+    graph = checked.graph
+    bodies = [graph.body(None), *graph.blocks.values()]
+    feeds = sum(len(node.inputs) for body in bodies for node in body.nodes.values())
+    assert len(wires) == feeds + len(graph.outputs)
