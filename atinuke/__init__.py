@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atinuke.compile.front import check_graph as check_graph
+    from atinuke.compile.front import open_graph as open_graph
     from atinuke.compile.module import build as build
     from atinuke.core.component import Component as Component
     from atinuke.core.component import Rewrite as Rewrite
@@ -24,10 +26,23 @@ _PUBLIC = {
     "Registry": "atinuke.core.registry",
     "Rewrite": "atinuke.core.component",
     "build": "atinuke.compile.module",
+    "check_graph": "atinuke.compile.front",
     "hookimpl": "atinuke.core.hookspecs",
+    "open_graph": "atinuke.compile.front",
 }
 
-__all__ = ["AtinukeError", "Component", "Graph", "Registry", "Rewrite", "__version__", "build", "hookimpl"]
+__all__ = [
+    "AtinukeError",
+    "Component",
+    "Graph",
+    "Registry",
+    "Rewrite",
+    "__version__",
+    "build",
+    "check_graph",
+    "hookimpl",
+    "open_graph",
+]
 
 
 def __getattr__(name: str) -> Any:

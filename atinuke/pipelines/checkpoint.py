@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,10 @@ def load(path: Path, module: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
         _load_optimiser(module, optimiser, path / OPTIMISER)
         state: dict[str, Any] = json.loads((path / STATE).read_text())
     except AtinukeError as error:
-        before = [other.name for other in saved(path.parent) if other.name < path.name]
-        remedy = f"remove it to go on from {before[-1]}" if before else "remove it to begin again"
-        raise fail("this checkpoint cannot be resumed", *str(error).splitlines(), where=str(path), fix=remedy) from None
+        before = list(takewhile(lambda other: other != path, saved(path.parent)))
+        remedy = f"remove it to go on from {before[-1].name}" if before else "remove it to begin again"
+        details = (line for mistake in error.mistakes for line in (mistake.what, *mistake.details))
+        raise fail("this checkpoint cannot be resumed", *details, where=str(path), fix=remedy) from None
     return state
 
 

@@ -216,7 +216,7 @@ class TextStream:
 
 
 def _train(inner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: Iterable[str]) -> None:
-    """Trains in a thread: the library does not look for Ctrl-C, but reads no further once `read` raises."""
+    """Trains in a thread, because the library does not look for Ctrl-C; but it ends soon after `read` raises."""
     stopped = Event()
 
     def read() -> Iterator[str]:

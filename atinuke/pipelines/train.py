@@ -65,17 +65,10 @@ def resume(folder: Path, overrides: Sequence[str] = (), console: Console | None 
     if not (folder / RECIPE).is_file():
         raise fail("holds no run", f"there is no `{RECIPE}`", where=str(folder), fix="begin one with `atinuke train`")
     with joined() as world:
-        with world.first() as is_first:
-            recipe = load_recipe(folder / RECIPE)
-            if overrides and is_first:
-                changed = load_recipe(folder / RECIPE, overrides)
-                wrong = [name for name in FIXED if getattr(changed, name) != getattr(recipe, name)]
-                if wrong:
-                    raise fail(
-                        f"`{wrong[0]}` of a run cannot be changed", where=str(folder), fix="begin a new run with it"
-                    )
-                _write(folder / RECIPE, dump_recipe(changed))
-                recipe = changed
+        recipe, before = load_recipe(folder / RECIPE, overrides), load_recipe(folder / RECIPE)
+        wrong = [name for name in FIXED if getattr(recipe, name) != getattr(before, name)]
+        if wrong:
+            raise fail(f"`{wrong[0]}` of a run cannot be changed", where=str(folder), fix="begin a new run with it")
         return _go_on(recipe, folder, world, console or Console(stderr=True))
 
 
@@ -116,7 +109,10 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
         figures.training_flops / (recipe.batch * recipe.data.context),
         validation.bytes / len(validation) if validation else None,
     )
-    return Loop(recipe, folder, job, world, console).run()
+    loop = Loop(recipe, folder, job, world, console)
+    if is_first:
+        _write(folder / RECIPE, dump_recipe(recipe))  # with what `resume` was told to change
+    return loop.run()
 
 
 def _trainable(checked: CheckedGraph, recipe: Recipe) -> CheckedGraph:

@@ -111,8 +111,8 @@ def cases(draw: st.DrawFn, contract: Contract, low: int, others: int, other_low:
     settings = draw(settings_of(contract))
     leads = sorted({port.shape.lead for port in signature.inputs.values() if port.shape.lead})
     ranks = {lead: draw(st.integers(low - 1, MOST_AXES)) for lead in leads}
-    # Compilers treat 1 apart. That an axis of an input may be 1 can be asked of them, but not that, say, an image may have
-    # only one row of patches.
+    # Compilers treat 1 apart: an axis of an input may be 1 by itself, but they cannot be asked that an image may have a
+    # single row of patches.
     least = 2 if others else 1
     sizes = [_sizes(draw, signature, settings, ranks, low, least)]
     for place in range(others):

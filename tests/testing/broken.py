@@ -1,4 +1,4 @@
-"""Three sound components, and for every law one or more that break it and no other."""
+"""A few sound components, and for every law one or more that break it and no other."""
 
 import time
 from typing import ClassVar, NamedTuple
@@ -26,7 +26,7 @@ class Rowwise(nn.Module):
 
 
 class Mixing(nn.Module):
-    """A sound component that mixes positions: the mean of the visible past, with a learned vector for every position."""
+    """A sound component that mixes positions: the mean of the visible past, with a learned vector for each position."""
 
     limits: ClassVar[dict[str, str]] = {"sequence": "length"}
 
@@ -65,6 +65,26 @@ class Mixing(nn.Module):
     def mix(self, visible: Tensor, x: Tensor) -> Tensor:
         weights = visible.to(x.dtype)
         return torch.matmul(weights, x) / weights.sum(-1, keepdim=True).clamp(min=1)
+
+
+class Patched(NamedTuple):
+    patches: Float[Tensor, "batch (height//{self.patch})*(width//{self.patch}) {self.d_model}"]
+    place: Int[Tensor, "batch (height//{self.patch})*(width//{self.patch})"]
+
+
+class Patches(nn.Module):
+    """A sound component with two outputs, whose sizes are worked out from free names."""
+
+    def __init__(self, d_model: int, patch: int = 16, channels: int = 3) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.patch = patch
+        self.channels = channels
+        self.project = nn.Conv2d(channels, d_model, patch, patch)
+
+    def forward(self, pixel_values: Float[Tensor, "batch {self.channels} height width"]) -> Patched:
+        patches = self.project(pixel_values).flatten(2).transpose(1, 2)
+        return Patched(patches, torch.arange(patches.shape[1]).repeat(patches.shape[0], 1))
 
 
 class Unmasked(Mixing):

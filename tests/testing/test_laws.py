@@ -3,11 +3,10 @@
 import pytest
 
 from atinuke.core.component import Component
-from atinuke.core.errors import AtinukeError
-from atinuke.testing import LAWS, LawError, check_component, run_laws
+from atinuke.testing import LAWS, run_laws
 from tests.testing import broken
 
-SOUND = ("Rowwise", "Mixing")
+SOUND = ("Rowwise", "Mixing", "Patches")
 
 # The component, the law it breaks, and other laws that cannot hold either where that one does not.
 BROKEN = [

@@ -1,0 +1,27 @@
+"""Every registered built-in keeps every law; a new one is covered as soon as it is registered."""
+
+import pytest
+
+from atinuke.core.registry import Registry
+from atinuke.testing import LAWS, run_laws
+
+# Where a law must say something, so that none is kept by being passed over.
+STEPPED = {"position.sinusoidal", "position.layerwise", "position.learned", "position.rotary", "attention.self"}
+APPLIES = {
+    **dict.fromkeys(("step", "compile_step", "export_step", "onnx_step"), STEPPED),
+    "causal": {"attention.self"},
+    "padding": {"attention.self"},
+    "limits": {"position.learned"},
+    "rows": STEPPED | {"text.embedding", "feedforward.experts", "norm.layer", "add", "concat", "head.vocabulary"},
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", Registry().components())
+def test_law(name, law):
+    (result,) = run_laws(name, laws=[law])
+    if result.error is not None:
+        raise result.error
+    if result.status != "passed":
+        assert name not in APPLIES.get(law, ()), result.reason
+        pytest.skip(result.reason)
