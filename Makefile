@@ -4,6 +4,7 @@ PY ?= python3
 BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
 STRIDED := .venv/.strided
+BENCHMARKS := $(filter-out %/limits.py %/quality.py, $(wildcard benchmarks/*.py))  # a helper; hours of training
 
 .PHONY: help demo test lint bench clean
 
@@ -13,8 +14,8 @@ help:  ## this list
 demo: $(ENVIRONMENT)  ## train, generate and compile a small model on text that ships with Python (about 5 minutes)
 	$(BIN)/atinuke demo
 
-test: $(ENVIRONMENT) $(STRIDED)  ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 15
+test: $(ENVIRONMENT) $(STRIDED)  ## every test, and the laws on the example plugin
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 15 --atinuke-plugin strided
 
 lint: $(ENVIRONMENT)  ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .
@@ -22,8 +23,8 @@ lint: $(ENVIRONMENT)  ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(ENVIRONMENT)  ## every benchmark; let nothing else run meanwhile
-	@for file in benchmarks/[a-z]*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+bench: $(ENVIRONMENT)  ## every benchmark of speed; let nothing else run meanwhile
+	@for file in $(BENCHMARKS); do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
 
 clean:  ## remove the environment and every cache
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

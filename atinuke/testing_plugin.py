@@ -9,8 +9,8 @@ tried with all other tests, put one line into `pyproject.toml`:
     addopts = "--atinuke-plugin strided"
 
 The tests are called `strided:text.embedding[rows]`, so that `-k rows` or `-k text.embedding` chooses some. A law that
-does not apply, or cannot be tried on this machine, is skipped with the reason. Without the option neither torch nor
-Hypothesis is imported.
+does not apply, or cannot be tried on this machine, is skipped with the reason. Without the option torch is not
+imported.
 """
 
 from collections.abc import Iterator

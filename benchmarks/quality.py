@@ -38,7 +38,9 @@ from atinuke.pipelines.world import joined
 PEER = "transformers GPT-2"
 VARIANTS = {
     "atinuke as shipped (turns=1)": [],
+    "embeddings not scaled": ["E=text.embedding(scale=1)"],
     "no P_l": ["layer.P=identity"],
+    "no P_l, embeddings not scaled": ["layer.P=identity", "E=text.embedding(scale=1)"],
     "neutral: Vaswani in every layer": ["layer.P=position.layerwise(turns=0)"],
     "base grows 8 times": ["layer.P=position.layerwise(turns=0, growth=8)"],
     "learned gain": ["layer.P=position.layerwise(turns=0, gain=true)"],

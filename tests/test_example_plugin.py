@@ -3,6 +3,9 @@
 `make test` installs examples/atinuke-strided; the others are made here as packages that are found on `sys.path`.
 """
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,11 +39,13 @@ def install(folder: Path, package: str, plugin: str, module: str, source: str) -
 
 
 @pytest.fixture
-def bad_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def bad_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on `sys.path` with a plugin that cannot be imported and two of one name."""
     install(tmp_path, "atinuke-broken", "broken", "atinuke_broken", "import a_module_that_is_not_there\n")
     install(tmp_path, "atinuke-mel", "sound", "atinuke_mel", "raise RuntimeError('must not be imported')\n")
     install(tmp_path, "atinuke-wave", "sound", "atinuke_wave", "raise RuntimeError('must not be imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
 
 
 def using(component: str) -> Graph:
@@ -115,3 +120,18 @@ def test_a_plugin_that_is_not_installed() -> None:
     with pytest.raises(AtinukeError) as error:
         checked(using("stride:text.embedding"))
     assert str(error.value) == ("pairs.yaml:21  E: no plugin called `stride` is installed\n  to fix: use `strided:`")
+
+
+def test_the_command_line_says_it_without_a_traceback(bad_neighbours: Path) -> None:
+    def run(file: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from atinuke.cli import main; main()", "check", str(file)]
+        environment = {**os.environ, "PYTHONPATH": str(bad_neighbours)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    broken = bad_neighbours / "broken.yaml"
+    broken.write_text(PAIRS.read_text().replace("strided:text.embedding", "broken:text.embedding"))
+    refused, taken = run(broken), run(PAIRS)
+    assert (refused.returncode, taken.returncode) == (2, 0)
+    assert refused.stderr.startswith(f"{broken}:21  E: plugin `broken` cannot be imported\n")
+    assert "Traceback" not in refused.stderr
+    assert "atinuke_broken" not in taken.stdout + taken.stderr

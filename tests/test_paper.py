@@ -59,7 +59,7 @@ def atinuke(ids: NDArray[np.int64], weights: dict[str, Array], heads: int, layer
     def part(prefix: str) -> dict[str, Array]:
         return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
-    x = weights["E.weight"][ids]
+    x = weights["E.weight"][ids] * math.sqrt(weights["E.weight"].shape[1])
     for layer in range(layers):
         own = part(f"stack.{layer}.")
         p = x + vaswani(len(ids), x.shape[1], phase=2 * math.pi * turns * layer / layers)

@@ -123,7 +123,7 @@ def _measure(title: str, node: CheckedNode, inputs: Inputs, axes: Axes) -> Work:
     for multiple in MULTIPLES:
         try:
             formula = find_formula(_counter(node, inputs), free, [*free, *sorted(parts, key=str)], multiple)
-        except Exception as error:  # a third party's forward() may raise anything
+        except KeyError as error:  # a third party's forward() may raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
             continue
         if formula is not None:

@@ -150,11 +150,9 @@ class _Checker:
         if feeds is None:
             state.wiring.touch(node)
             return None
-        outputs = self.fit(state, title, node, signature, settings, feeds)
-        if settings is None:
-            return None
-        parameters = self.build(title, node, cls, settings)
-        if outputs is None or parameters is None:
+        parameters = None if settings is None else self.build(title, node, cls, settings)
+        outputs = self.fit(state, title, node, signature, None if parameters is None else settings, feeds)
+        if settings is None or outputs is None or parameters is None:
             return None
         self.tie(state, title, node, parameters)
         return CheckedNode(

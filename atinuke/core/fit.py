@@ -70,7 +70,7 @@ class Fit:
             try:
                 expected = self.size(dim.tree)
             except UnknownName:
-                solution = dims.solve(dim.tree, self.values(), size)
+                solution = dims.solve(dim.tree, self.values(), size) or self._axis(dim.tree, size)
                 if solution is None:
                     raise MisfitError(f"axis {axis} cannot be read as {dim.text} from {dims.show(size)}") from None
                 self.names[solution[0]] = solution[1]
@@ -78,6 +78,15 @@ class Fit:
             if not dims.equal(expected, size):
                 what = dims.show(expected) if dim.text == dims.show(expected) else f"{dim.text} = {dims.show(expected)}"
                 raise MisfitError(f"axis {axis} must be {what}, but is {dims.show(size)}")
+
+    def _axis(self, tree: Any, size: Size) -> tuple[str, Size] | None:
+        """The only unknown name, where taking it for the graph's axis of that name gives the size: `sequence//2`."""
+        unknown = dims.names(tree) - self.values().keys()
+        if len(unknown) != 1:
+            return None
+        name = unknown.pop()
+        taken = dims.evaluate(tree, {**self.values(), name: dims.axis(name)})
+        return (name, dims.axis(name)) if dims.equal(sympy.sympify(taken), size) else None
 
     def values(self) -> dict[str, Any]:
         """Everything that a size may refer to: names, and settings as `self_name`."""

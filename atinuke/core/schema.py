@@ -48,7 +48,7 @@ def json_schema(registry: Registry) -> Schema:
             try:
                 known[f"component:{name}"] = _component(registry.load(name))
             except AtinukeError as error:
-                use["description"] += f" "
+                use["description"] += f" (cannot be loaded: {error})"
             uses.append(use)
     choices = [{"if": _uses(key.partition(":")[2]), "then": {"$ref": f"#/$defs/{key}"}} for key in known]
     return {

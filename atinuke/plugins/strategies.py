@@ -14,7 +14,8 @@ vocabularies = st.integers(16, 40)
 
 
 def text_embedding() -> Settings:
-    return st.fixed_dictionaries({"vocab_size": vocabularies, "d_model": widths})
+    scales = st.floats(0.5, 8.0)
+    return st.fixed_dictionaries({"vocab_size": vocabularies, "d_model": widths}, optional={"scale": scales})
 
 
 def vocabulary() -> Settings:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from atinuke.compile.meta import build_meta
 from atinuke.core.signature import FLOATS, INTS, Port, Signature, describe
 from atinuke.testing.compare import require_same
-from atinuke.testing.draw import free_names
 from atinuke.testing.law import NotApplicableError, ViolationError, law
+from atinuke.testing.sizes import free_names
 from atinuke.testing.trial import Feeds, Trial, arguments, axes_named, seeded
 
 MASK = "attention_mask"

@@ -1,6 +1,5 @@
 """The ways to call a component, each as a module over a flat row of tensors, which is what exporters take."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from atinuke.compile.meta import build_meta
 from atinuke.core.signature import Port
-from atinuke.testing.draw import Sizes, open_names, possible
+from atinuke.testing.sizes import Sizes, first_possible, open_names
 from atinuke.testing.steps import StepCall
 from atinuke.testing.trial import Trial, arguments, as_tuple
 
@@ -150,13 +149,8 @@ def _free(trial: Trial, port: Port) -> dict[int, str]:
 def _ranges(trial: Trial) -> dict[str, tuple[int, int | None]]:
     """The sizes that each free name may have: from the first that leaves no port empty up to its limit."""
     sizes, settings, signature = trial.case.sizes, trial.case.settings, trial.signature
-
-    def least(name: str) -> int:
-        tried = range(1, sizes.names[name])
-        return 1 + bisect_left(tried, True, key=lambda n: possible(sizes.but(**{name: n}), signature, settings))
-
     limits = {name: settings[setting] for name, setting in signature.limits.items()}
-    return {name: (least(name), limits.get(name)) for name in sizes.names}
+    return {name: (first_possible(name, sizes, signature, settings), limits.get(name)) for name in sizes.names}
 
 
 def _sizes(trial: Trial, k: int) -> Sizes:

@@ -9,7 +9,6 @@ from hypothesis.errors import HypothesisException, Unsatisfiable
 from atinuke.core.component import Component
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.names import close
-from atinuke.core.registry import Registry
 from atinuke.testing.draw import Case, Contract, cases
 from atinuke.testing.law import (
     LAWS,
@@ -60,8 +59,7 @@ def run_laws(
     Raises:
         AtinukeError: the component or a law does not exist, or its contract cannot be read.
     """
-    record = Registry().component(component) if isinstance(component, str) else component
-    contract = Contract.of(record)
+    contract = Contract.of(component)
     return [_run(contract, LAWS[name], examples, backend) for name in _chosen(laws)]
 
 
@@ -73,7 +71,7 @@ def _chosen(laws: Collection[str] | None) -> Collection[str]:
 
 
 def _run(contract: Contract, law: Law, examples: int | None, backend: str) -> LawResult:
-    name = contract.component.name
+    name = contract.name
     reason = law.inapplicable(contract.signature)
     if reason:
         return LawResult(name, law.name, law.promise, "not applicable", reason)
@@ -142,13 +140,13 @@ class _Attempt:
         except Unsatisfiable:
             if not self.excuses:
                 expected = "settings and sizes that go together to be found (a strategy can help to draw them)"
-                raise LawError(self.contract.component.name, law, None, expected, "none") from None
+                raise LawError(self.contract.name, law, None, expected, "none") from None
             return False
         return True
 
     def judge(self, case: Case) -> bool:
         """Whether the law holds for a case; False where it says nothing about it. LawError where it is broken."""
-        name = self.contract.component.name
+        name = self.contract.name
         try:
             self.law.hold(Trial(self.contract, case, self.backend))
         except NotApplicableError as error:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from atinuke.core.signature import FLOATS, Port, Shape, Signature
-from atinuke.testing.draw import Case, Contract, Sizes
+from atinuke.testing.draw import Case, Contract
+from atinuke.testing.sizes import Sizes
 
 Feeds = Mapping[str, tuple[Tensor, ...]]
 Value = TypeVar("Value")

@@ -216,6 +216,24 @@ def test_a_block_may_be_given_other_dims() -> None:
     assert one(text.replace("d_model: 4}", "d_modell: 4}")).startswith("y: block `inner` can be given only dims, not")
 
 
+def test_a_block_may_name_part_of_an_axis() -> None:
+    more = """
+    blocks:
+      half:
+        inputs: {x: "float[batch, sequence//2, d_model]"}
+        nodes: {a: {use: identity, in: x}}
+        outputs: a
+    """
+    nodes = "y: {use: half, in: x}"
+    assert checked(graph(nodes, inputs="x: 'float[batch, sequence//2, 8]'", more=more))
+    message = one(graph(nodes, inputs="x: 'float[batch, sequence//3, 8]'", more=more))
+    assert "axis 1 cannot be read as sequence//2 from sequence//3" in message
+
+
+def test_settings_that_a_constructor_refuses_are_one_mistake() -> None:
+    assert one(graph("y: {use: position.rotary, in: x, with: {head_dim: 0}}")).startswith("y: position.rotary refuses")
+
+
 def test_blocks_cannot_be_recursive() -> None:
     more = """
     blocks:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atinuke import graphs
@@ -144,6 +144,7 @@ def loose(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(copy)
 
 
+@settings(max_examples=30, deadline=None)
 @given(drawn().filter(lambda graph: graph.outputs and all(block.outputs for block in graph.blocks.values())))
 def test_every_graph_that_can_be_written_is_valid(loose: jsonschema.Draft202012Validator, graph: Graph) -> None:
     loose.validate(read(dump(graph)))
@@ -157,12 +158,12 @@ def test_components_are_described_as_the_checker_knows_them(schema: dict[str, An
     assert {"const": name, "description": component.summary} in node["properties"]["use"]["anyOf"]
     signature = read_signature(registry.load(name))
     known = schema["$defs"][f"component:{name}"]
-    settings = known["properties"]["with"]
-    settings = settings.get("anyOf", [settings])[0]
-    assert settings["properties"].keys() == signature.settings.keys()
+    given_ = known["properties"]["with"]
+    given_ = given_.get("anyOf", [given_])[0]
+    assert given_["properties"].keys() == signature.settings.keys()
     for key, setting in signature.settings.items():
-        assert settings["properties"][key].get("default", setting.default) == setting.default
-        assert (key in settings["required"]) == setting.required
+        assert given_["properties"][key].get("default", "none") == ("none" if setting.required else setting.default)
+        assert (key in given_["required"]) == setting.required
     named = next(choice for choice in known["properties"]["in"]["anyOf"] if "properties" in choice)
     assert named["properties"].keys() == signature.inputs.keys()
     assert named["required"] == [port.name for port in signature.inputs.values() if not port.optional]

@@ -37,7 +37,7 @@ class Settings(nn.Module):
 
 
 def contract(cls: type) -> Contract:
-    return Contract(Component("a.b", "a:B", ""), cls, read_signature(cls))
+    return Contract("a.b", Component("a.b", "a:B", ""), cls, read_signature(cls))
 
 
 def drawn(cls: type, low: int = 1, others: int = 0, other_low: int = 1) -> list[Case]:
