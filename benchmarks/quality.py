@@ -89,7 +89,7 @@ def module(name: str, recipe: Recipe) -> nn.Module:
 
 def run(name: str, seed: int, folder: Path) -> dict[str, object]:
     recipe = load_recipe(prepare_demo(folder), [f"seed={seed}"])
-    tokenizer = Tokenizer.train(documents(folder / "topics.jsonl"), 4096)
+    tokenizer = Tokenizer.train(documents(folder / "topics.jsonl"), recipe.tokenizer.vocab_size or 0)
     corpus = prepare(
         [folder / "topics.jsonl"], tokenizer, folder / "shards", validation=recipe.data.validation_fraction
     )

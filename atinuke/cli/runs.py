@@ -142,7 +142,7 @@ def _figures(figures: "list[Figure]") -> Any:
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("runs/demo"),
-    steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=31)] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=41)] = None,
 ) -> None:
     """Train a small decoder on CPython's language reference, generate, compile: a few minutes on 2 cores."""
     from atinuke.pipelines.demo import PROMPTS, prepare_demo

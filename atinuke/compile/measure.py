@@ -75,7 +75,7 @@ class MetaMeter:
     ) -> None:
         for name in (name for name, tensors in plan.counts.items() if tensors):
             node = body.nodes[name]
-            for inner in node.instances:
+            for inner in node.instances[:1]:
                 self._collect(inner, plan.blocks[name], f"{title}{name}.", batch, found)
             if node.cls is not None:
                 total = found.setdefault(f"{title}{name}", {})
@@ -123,7 +123,7 @@ def _measure(title: str, node: CheckedNode, inputs: Inputs, axes: Axes) -> Work:
     for multiple in MULTIPLES:
         try:
             formula = find_formula(_counter(node, inputs), free, [*free, *sorted(parts, key=str)], multiple)
-        except KeyError as error:  # a third party's forward() may raise anything
+        except Exception as error:  # a third party's forward() may raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
             continue
         if formula is not None:

@@ -219,12 +219,12 @@ def test_a_block_may_be_given_other_dims() -> None:
 def test_a_block_may_name_part_of_an_axis() -> None:
     more = """
     blocks:
-      half:
+      halve:
         inputs: {x: "float[batch, sequence//2, d_model]"}
         nodes: {a: {use: identity, in: x}}
         outputs: a
     """
-    nodes = "y: {use: half, in: x}"
+    nodes = "y: {use: halve, in: x}"
     assert checked(graph(nodes, inputs="x: 'float[batch, sequence//2, 8]'", more=more))
     message = one(graph(nodes, inputs="x: 'float[batch, sequence//3, 8]'", more=more))
     assert "axis 1 cannot be read as sequence//2 from sequence//3" in message

@@ -137,9 +137,10 @@ def test_empty_parts_are_refused(tmp_path: Path) -> None:
 
 
 def test_progress_is_shown(tmp_path: Path) -> None:
-    console = Console(file=StringIO(), force_terminal=True, width=80)
+    shown = StringIO()
+    console = Console(file=shown, force_terminal=True, width=80)
     prepare([json_lines(tmp_path / "a.jsonl", TEXTS)], trained(), tmp_path / "cache", console=console)
-    assert "tokens" in console.file.getvalue()
+    assert "tokens" in shown.getvalue()
 
 
 SCRIPT = """

@@ -72,7 +72,8 @@ def test_parquet_of_other_string_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz", "a.jsonl.gz"])
 def test_progress_adds_up_to_the_bytes_of_the_file(tmp_path: Path, name: str) -> None:
     raw = b"".join(b'{"text": "%d"}\n' % number for number in range(50_000))
-    path, counts = file(tmp_path, name, raw), []
+    path = file(tmp_path, name, raw)
+    counts: list[int] = []
     list(documents(path, advance=counts.append))
     assert sum(counts) == path.stat().st_size
     assert min(counts) >= 0
@@ -123,9 +124,8 @@ def test_broken_gzip(tmp_path: Path, name: str) -> None:
     zipped = gzip.compress(json.dumps({"text": "long " * 100 + str(list(range(5000)))}).encode())
     flipped = zipped[:200] + bytes(255 - byte for byte in zipped[200:220]) + zipped[220:]
     for raw in (zipped[:-20], zipped[: len(zipped) // 2], flipped, b"not gzip", zipped[:5]):
-        path = tmp_path / name
-        path.write_bytes(raw)
-        assert f"{name}  is not a whole gzip file" in failure(lambda path=path: list(documents(path)))
+        (tmp_path / name).write_bytes(raw)
+        assert f"{name}  is not a whole gzip file" in failure(lambda: list(documents(tmp_path / name)))
 
 
 def test_broken_parquet(tmp_path: Path) -> None:
