@@ -75,7 +75,7 @@ class MetaMeter:
     ) -> None:
         for name in (name for name, tensors in plan.counts.items() if tensors):
             node = body.nodes[name]
-            for inner in node.instances[:1]:
+            for inner in node.instances:
                 self._collect(inner, plan.blocks[name], f"{title}{name}.", batch, found)
             if node.cls is not None:
                 total = found.setdefault(f"{title}{name}", {})

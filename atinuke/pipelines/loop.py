@@ -23,6 +23,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from atinuke.compile.inductor import compile_blocks
 from atinuke.core.errors import fail
 from atinuke.pipelines import checkpoint, curve, log
 from atinuke.pipelines.blocks import checkpoint_blocks
@@ -80,10 +81,10 @@ class Loop:
         self.log: log.Log | None = None
         if recipe.activation_checkpointing:
             checkpoint_blocks(self.module)
-        if recipe.compile:
-            from atinuke.compile.inductor import compile_blocks
-
+        if recipe.compile == "blocks":
             compile_blocks(self.module)
+        elif recipe.compile == "whole":
+            self.module.compile()
         self.model = world.share(self.module)
         self.peak = gemm_peak(DTYPES[recipe.precision], world.device) if job.flops_per_token else None
 

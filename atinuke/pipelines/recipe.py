@@ -139,7 +139,11 @@ class BadLoss(Section):
 
 
 class Recipe(Section):
-    """Everything a run depends on. One step reads `batch * accumulate` rows of `context` tokens in every process."""
+    """Everything a run depends on. One step reads `batch * accumulate` rows of `context` tokens in every process.
+
+    `compile: blocks` compiles each block once, however many layers there are; `whole` compiles the model as one, which
+    takes longer the deeper it is and steps a little faster.
+    """
 
     graph: GraphChoice
     data: Data
@@ -152,7 +156,7 @@ class Recipe(Section):
     accumulate: Positive = 1
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
+    compile: Literal["none", "blocks", "whole"] = "none"
     activation_checkpointing: bool = False
     evaluate_every: Positive = 100
     evaluate_batches: Positive = 100

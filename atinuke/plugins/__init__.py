@@ -48,5 +48,5 @@ COMPONENTS = (
     ("identity", "structure:Identity", "Passes its input on"),
     ("mean", "structure:Mean", "The mean of all values"),
     ("head.vocabulary", "head:VocabularyHead", "The score of every token of the vocabulary", "vocabulary"),
-    ("head.vocabulary_loss", "head:VocabularyLoss", "Cross-entropy over the vocabulary, in chunks", "vocabulary"),
+    ("head.vocabulary_loss", "loss:VocabularyLoss", "Cross-entropy over the vocabulary, in chunks", "vocabulary"),
 )

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from atinuke.plugins.linear import Linear
 from atinuke.plugins.settings import require_positive
 
+WRITTEN_OUT = 512  # tokens: the longest text whose scores are held whole in training
+
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turns channels i and i + head_dim/2 of `x[..., head_dim]` by the angle whose cosine is `rotation[..., i]` and
@@ -130,6 +132,8 @@ class SelfAttention(nn.Module):
         return visible if self.window is None else visible & (distance.abs() < self.window)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        if bias is None and self._writes_out(query):
+            return self._attend_written_out(query, key, value)
         return F.scaled_dot_product_attention(
             query,
             key,
@@ -139,6 +143,26 @@ class SelfAttention(nn.Module):
             is_causal=self.causal and bias is None,
             enable_gqa=self.kv_heads != self.heads,
         )
+
+    def _writes_out(self, query: Tensor) -> bool:
+        """Whether a compiler trains on short texts, in half precision, on a CPU: there the products written out are
+        faster than the fused kernel, in its backward pass above all (torch 2.13; docs/log.md)."""
+        return (
+            torch.compiler.is_compiling()
+            and not torch.compiler.is_exporting()
+            and torch.is_grad_enabled()
+            and query.device.type == "cpu"
+            and query.dtype in (torch.bfloat16, torch.float16)
+            and self.kv_heads == self.heads
+            and query.shape[2] <= WRITTEN_OUT
+        )
+
+    def _attend_written_out(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        scores = (query @ key.transpose(-1, -2)).float() * self.head_dim**-0.5
+        if self.causal:
+            place = torch.arange(scores.shape[-1], device=scores.device)
+            scores = scores.masked_fill(place > place[:, None], float("-inf"))
+        return F.dropout(torch.softmax(scores, dim=-1).to(query.dtype), self.dropout, self.training) @ value
 
     def _attend_one(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         """The same for one query a row, which reads the caches once for all queries of a group. The fused kernel is no

@@ -177,7 +177,7 @@ def test_a_compiled_run_follows_the_eager_one(corpus: Path) -> None:
     torch._dynamo.utils.counters.clear()
     start(corpus, "eager", *same)
     assert not torch._dynamo.utils.counters["stats"]
-    start(corpus, "compiled", *same, "compile=true")
+    start(corpus, "compiled", *same, "compile=blocks")
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 1
     assert not torch._dynamo.utils.counters["graph_break"]
     eager, compiled = (log.read(corpus / name / "log.jsonl") for name in ("eager", "compiled"))

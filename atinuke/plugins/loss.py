@@ -1,0 +1,112 @@
+"""The vocabulary head fused with its loss: scores live one chunk of rows at a time."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from atinuke.plugins.linear import INITIAL_STD
+from atinuke.plugins.settings import require_positive
+
+IGNORED = -100
+ROWS = 256  # rows of scores held at once: enough for full matrix speed, few enough to stay in cache
+
+
+class VocabularyLoss(nn.Module):
+    """The mean cross-entropy of head.vocabulary's scores, which are never held whole. Same parameters.
+
+    Labels of -100 do not count; where none counts the loss and its gradients are 0.
+    """
+
+    def __init__(self, d_model: int, vocab_size: int) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, vocab_size=vocab_size)
+        self.d_model = d_model
+        self.vocab_size = vocab_size
+        self.weight = nn.Parameter(torch.empty(vocab_size, d_model))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=INITIAL_STD)
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"], labels: Int[Tensor, "*lead"]) -> Float[Tensor, ""]:
+        rows, labels = x.reshape(-1, self.d_model), labels.reshape(-1).long()
+        if torch.compiler.is_exporting():  # chunks of a free number of rows have no exported form
+            total = F.cross_entropy(F.linear(rows, self.weight), labels, ignore_index=IGNORED, reduction="sum")
+            return total / (labels != IGNORED).sum().clamp(min=1).to(total.dtype)
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            rows = rows.to(torch.get_autocast_dtype(device))
+        learns = torch.is_grad_enabled()
+        loss: Tensor = vocabulary_loss(rows, self.weight, labels, learns, torch.compiler.is_compiling())[0]
+        return loss
+
+
+@torch.library.custom_op("atinuke::vocabulary_loss", mutates_args=())
+def vocabulary_loss(
+    x: Tensor, weight: Tensor, labels: Tensor, learns: bool, compiled: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean cross-entropy of `x[rows, d_model] @ weight[vocab_size, d_model].T`, and with `learns` its gradients by
+    both, in one pass over chunks of rows.
+
+    Products run in the dtype of `x`; softmax and sums are at least float32. An opaque operator, because torch.compile
+    would unroll the loop.
+    """
+    cross_entropy = _compiled() if compiled else _cross_entropy
+    cast = weight.to(x.dtype)
+    precise = torch.promote_types(x.dtype, torch.float32)
+    kept = labels != IGNORED
+    share = kept.to(precise) / kept.sum().clamp(min=1)  # what a row's loss contributes to the mean
+    targets = labels.where(kept, 0)
+    loss = torch.zeros((), dtype=precise, device=x.device)
+    x_gradient = torch.empty_like(x) if learns else x.new_empty(0)
+    weight_gradient = torch.zeros_like(weight, dtype=precise) if learns else weight.new_empty(0)
+    for first in range(0, x.shape[0], ROWS):
+        part = slice(first, first + ROWS)
+        # Copies without autograd's marks: a compiled function is specialised on the views and marks of its arguments.
+        with torch.inference_mode():
+            added, gradient = cross_entropy(x[part] @ cast.t(), targets[part].clone(), share[part].clone())
+        loss += added
+        if learns:
+            torch.mm(gradient, cast, out=x_gradient[part])
+            weight_gradient += gradient.t() @ x[part]
+    return loss.to(weight.dtype), x_gradient, weight_gradient.to(weight.dtype)
+
+
+def _cross_entropy(scores: Tensor, targets: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed loss of these rows, each times its share, and the gradient of that by the scores."""
+    precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    top = precise.amax(-1, keepdim=True)
+    powers = (precise - top).exp()
+    total = powers.sum(-1, keepdim=True)
+    targets, share = targets[:, None], share[:, None]
+    loss = (share * (top + total.log() - precise.gather(-1, targets))).sum()
+    hit = torch.arange(scores.shape[-1], device=scores.device) == targets
+    return loss, (powers * (share / total) - torch.where(hit, share, 0.0)).to(scores.dtype)
+
+
+@cache
+def _compiled() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return torch.compile(_cross_entropy, dynamic=True)
+
+
+@vocabulary_loss.register_fake
+def _shapes(x: Tensor, weight: Tensor, labels: Tensor, learns: bool, compiled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    gradients = (torch.empty_like(x), torch.empty_like(weight)) if learns else (x.new_empty(0), weight.new_empty(0))
+    return weight.new_empty(()), *gradients
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*output[1:])
+
+
+def _backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    x_gradient, weight_gradient = ctx.saved_tensors
+    return x_gradient * scale.to(x_gradient.dtype), weight_gradient * scale, None, None, None
+
+
+vocabulary_loss.register_autograd(_backward, setup_context=_save)
