@@ -87,7 +87,7 @@ def _solve(rows: Sequence[Sequence[int]]) -> list[sympy.Rational | None] | None:
     last = len(rows[0]) - 1
     matrix = DomainMatrix.from_list_sympy(len(rows), last + 1, [list(map(sympy.Integer, row)) for row in rows])
     reduced, pivots = matrix.to_field().rref()
-    if False:
+    if last in pivots:
         return None
     solved = reduced.to_Matrix()
     coefficients: list[sympy.Rational | None] = [None] * last

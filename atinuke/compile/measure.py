@@ -11,8 +11,8 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from atinuke.compile.formula import Axes, Sizes, find_formula
 from atinuke.compile.meta import build_meta
@@ -147,12 +147,20 @@ def _counter(node: CheckedNode, inputs: Inputs) -> Callable[[Sizes], int]:
         tensors = {port: [_tensor(given, sizes) for given in types] for port, types in inputs.items()}
         positional = [tensor for port in ports if port.many for tensor in tensors.get(port.name, ())]
         named = {port.name: tensors[port.name][0] for port in ports if port.name in tensors and not port.many}
-        # as plain products, because torch does not count every fused kernel
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), _OnlyCountable(), FlopCounterMode(display=False) as counter:  # type: ignore[no-untyped-call]
             module(*positional, **named)
         return int(counter.get_total_flops())
 
     return count
+
+
+class _OnlyCountable(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Objects to operators that are not torch's own, unless somebody has said how they are counted."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace not in ("aten", "prims", "prim") and func._overloadpacket not in flop_registry:
+            raise NotImplementedError(f"torch cannot count {func}: give it a formula with register_flop_formula")
+        return func(*args, **(kwargs or {}))
 
 
 def _tensor(given: Type, sizes: Sizes) -> Tensor:

@@ -26,6 +26,8 @@ def _stage(form: Form, stage: str) -> Iterator[None]:
     """Names what failed, and keeps the compilers' chatter away."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    trace = logging.getLogger("torch.__trace")  # cannot be disabled, and pytest listens to it
+    listeners, trace.handlers = trace.handlers, []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -36,6 +38,7 @@ def _stage(form: Form, stage: str) -> Iterator[None]:
         raise ViolationError(f"{form.title} to be {stage}", brief(error)) from error
     finally:
         logging.disable(disabled)
+        trace.handlers = listeners
 
 
 def _eager(trial: Trial, form: Form, tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
@@ -105,10 +108,10 @@ def _mark_free(form: Form, tensors: list[Tensor]) -> None:
 
 def _exported(form: Form) -> ExportedProgram:
     """The program with every free axis free, from inputs of the first sizes."""
-    names = {name for axes in form.axes for name in axes.values() if name != DERIVED}
-    ranges = {name: form.ranges.get(name, (1, None)) for name in sorted(names)}
-    dims: dict[str, Any] = {name: Dim(name, min=low, max=high) for name, (low, high) in ranges.items()}
-    dims[DERIVED] = Dim.DYNAMIC
+    dims: dict[str, Any] = {DERIVED: Dim.DYNAMIC}
+    for name in {name for axes in form.axes for name in axes.values()} - {DERIVED}:
+        low, high = form.ranges.get(name, (1, None))
+        dims[name] = low if low == high else Dim(name, min=low, max=high)
     shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in form.axes)
     return torch.export.export(
         form.module,

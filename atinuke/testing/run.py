@@ -52,9 +52,9 @@ def run_laws(
 
     Args:
         laws: the names of the laws to try; all of them when None. `LAWS` has them with their promises.
-        examples: the number of cases drawn for each law; when None 20, and 1 where something is compiled.
-        backend: what law `compile` compiles with; "aot_eager" traces forward and backward without generating code,
-            "inductor" generates it and takes a minute or more a component.
+        examples: the number of cases that each law is tried on; when None 20, and 1 to 3 where something is compiled.
+        backend: what the laws `compile` and `compile_step` compile with; "aot_eager" traces forward and backward
+            without generating code, "inductor" generates it and takes up to a minute a component.
 
     Raises:
         AtinukeError: the component or a law does not exist, or its contract cannot be read.

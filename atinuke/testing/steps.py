@@ -12,12 +12,17 @@ from atinuke.core.signature import Port, Signature
 from atinuke.testing.compare import require_same
 from atinuke.testing.eager import title
 from atinuke.testing.law import NotApplicableError, ViolationError, law
-from atinuke.testing.trial import Trial, as_tuple, axes_named, seeded
+from atinuke.testing.trial import Trial, as_tuple, seeded
 
 
 def no_step(signature: Signature) -> str | None:
     """Why a component has no step form."""
     return None if signature.steps else "it has no step()"
+
+
+def _of_a_text(port: Port) -> bool:
+    """Whether a port has something for every position of every row."""
+    return port.shape.lead is None and [dim.name for dim in port.shape.dims[:2]] == ["batch", "sequence"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,7 @@ class StepCall:
         """Raises ViolationError where step() cannot stand in for forward()."""
         inputs = trial.signature.inputs
         first, *rest = inputs
-        names = [dim.name for dim in inputs[first].shape.dims[:2]]
-        if names != ["batch", "sequence"] or inputs[first].shape.lead or inputs[first].many:
+        if not _of_a_text(inputs[first]) or inputs[first].many:
             raise ViolationError(
                 "the first port of a component with step() to be [batch sequence ...]", f"[{inputs[first].shape}]"
             )
@@ -72,11 +76,11 @@ class StepCall:
 
 
 @law(
-    "step() of a prompt and then of single tokens equals forward(), with rows at different positions",
+    "step() of a prompt and then of the next tokens equals forward(), with rows at different positions",
     inapplicable=no_step,
 )
 def step(trial: Trial) -> None:
-    for dtype in (torch.float64, torch.bfloat16):
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
         _Steps(trial, dtype).run()
 
 
@@ -141,10 +145,7 @@ class _Steps:
         }
 
     def positions(self, name: str) -> bool:
-        shape = self.ports[name].shape
-        return axes_named(shape, "batch", len(shape.dims)) == [0] and axes_named(
-            shape, "sequence", len(shape.dims)
-        ) == [1]
+        return _of_a_text(self.ports[name])
 
     def at(self, name: str, wire: Tensor, place: Tensor) -> Tensor:
         return wire[torch.arange(self.batch)[:, None], place] if self.positions(name) else wire
@@ -154,8 +155,7 @@ class _Steps:
     ) -> None:
         rows = torch.arange(self.batch)[:, None].expand_as(place)
         for (name, answer), output in zip(answers.items(), outputs, strict=True):
-            port = self.trial.signature.outputs[name]
-            if [dim.name for dim in port.shape.dims[:2]] != ["batch", "sequence"]:
+            if not _of_a_text(self.trial.signature.outputs[name]):
                 continue
             if output.shape[:2] != place.shape:
                 raise ViolationError(f"step() to give [batch sequence] = {list(place.shape)}", f"{list(output.shape)}")

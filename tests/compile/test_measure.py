@@ -25,7 +25,6 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.cost import Cost, cost
 from atinuke.core.errors import AtinukeError
 from atinuke.core.registry import Registry
-from atinuke.core.rewrite import vocabulary_loss
 from atinuke.core.spec import loads
 
 B, S, C = dims.axis("batch"), dims.axis("sequence"), dims.axis("capacity")
@@ -172,17 +171,6 @@ def test_costs_of_nodes_add_up_and_name_their_instances() -> None:
     assert sympy.Add(*(node.flops for node in result.nodes)).expand() == result.flops
 
 
-def test_the_loss_in_chunks_is_counted_at_multiples_of_its_chunks() -> None:
-    checked = check_graph(vocabulary_loss(open_graph("atinuke", SMALL["atinuke"]).graph))
-    result = cost(checked, MetaMeter())
-    plain = cost(open_graph("atinuke", SMALL["atinuke"]), MetaMeter())
-    assert (plain.multiple, result.multiple) == (1, 16)
-    assert result.flops == plain.flops
-    assert not result.steps
-    assert result.cache_bytes("float32") is None
-    assert result.at(batch=1, sequence=1, capacity=1).cache_bytes is None
-
-
 # Third parties' components
 
 
@@ -193,6 +181,26 @@ def test_work_may_depend_on_rounded_sizes() -> None:
     h, w = dims.axis("height"), dims.axis("width")
     assert result.flops == 2 * B * 8 * 3 * 256 * sympy.floor(h / 16) * sympy.floor(w / 16)
     assert result.multiple == 1
+
+
+def test_work_in_chunks_is_counted_at_their_multiples() -> None:
+    result = cost(toy("y: {use: toy:chunks, in: x}\n", axes="{batch: 1..64, sequence: 1..512}"), MetaMeter())
+    assert result.flops == 2 * B * S * 64
+    assert result.multiple == 16
+    assert result.at(batch=1, sequence=1).flops == 128, "the work without the padding"
+
+
+def test_operators_of_their_own_are_counted_as_they_say() -> None:
+    assert cost(toy("y: {use: toy:opaque, in: x, with: {counted: true}}\n"), MetaMeter()).flops == 16 * B * S**2
+    with pytest.raises(AtinukeError, match=r"torch cannot count toys\.opaque\.default: give it a formula"):
+        cost(toy("y: {use: toy:opaque, in: x, with: {counted: false}}\n"), MetaMeter())
+
+
+def test_a_graph_that_cannot_be_stepped_has_no_cache() -> None:
+    result = cost(toy("y: {use: toy:growing, in: x, with: {layer: 1}}\n"), MetaMeter())
+    assert not result.steps
+    assert result.cache_bytes("float32") is None
+    assert result.at(batch=1, sequence=1, capacity=1).cache_bytes is None
 
 
 def test_layers_that_differ_in_their_work_are_told_apart() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import register_flop_formula
 
 from atinuke.core.component import Component
 from atinuke.core.hookspecs import hookimpl
@@ -59,6 +61,51 @@ class Reader(nn.Module):
         return x * float(x.sum())
 
 
+class Chunks(nn.Module):
+    """Pads what it multiplies to whole chunks of 8 rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, 8))
+
+    def forward(self, x: Float[Tensor, "*lead 8"]) -> Float[Tensor, "*lead 8"]:
+        rows = x.flatten(0, -2)
+        padded = functional.pad(rows, (0, 0, 0, -len(rows) % 8))
+        return torch.cat([chunk @ self.weight for chunk in padded.split(8)])[: len(rows)].view_as(x)
+
+
+@torch.library.custom_op("toys::opaque", mutates_args=())
+def opaque(x: Tensor) -> Tensor:
+    return x @ x.transpose(-1, -2)
+
+
+@torch.library.custom_op("toys::known", mutates_args=())
+def known(x: Tensor) -> Tensor:
+    return x @ x.transpose(-1, -2)
+
+
+@opaque.register_fake
+@known.register_fake
+def _square(x: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:2], x.shape[1])
+
+
+@register_flop_formula(torch.ops.toys.known)
+def _known_flops(x: tuple[int, ...], *_: object, **__: object) -> int:
+    return 2 * x[0] * x[1] ** 2 * x[2]
+
+
+class Opaque(nn.Module):
+    """Uses an operator of its own, of which torch may know how to count it."""
+
+    def __init__(self, counted: bool) -> None:
+        super().__init__()
+        self.counted = counted
+
+    def forward(self, x: Float[Tensor, "batch sequence 8"]) -> Float[Tensor, "batch sequence sequence"]:
+        return torch.ops.toys.known(x) if self.counted else torch.ops.toys.opaque(x)
+
+
 class Order(nn.Module):
     """Gives whole numbers."""
 
@@ -92,5 +139,5 @@ class Counter(nn.Module):
 
 @hookimpl
 def atinuke_components() -> Iterable[Component]:
-    for cls in (Patches, Window, Growing, Reader, Order, Counter):
+    for cls in (Patches, Window, Growing, Reader, Chunks, Opaque, Order, Counter):
         yield Component(cls.__name__.lower(), f"{__name__}:{cls.__name__}", cls.__doc__ or "")

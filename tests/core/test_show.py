@@ -110,6 +110,41 @@ flowchart TB
     )
 
 
+NESTED = """\
+atinuke: 1
+axes: {batch: 1..4}
+inputs: {x: "float[batch, 4]"}
+blocks:
+  inner:
+    inputs: {x: "float[batch, 4]"}
+    nodes:
+      F: {use: feedforward.experts, in: x, with: {d_model: 4, d_ff: 4, experts: 2}}
+    outputs: {y: F, loss: F.balance_loss}
+  outer:
+    inputs: {x: "float[batch, 4]"}
+    nodes:
+      a: {use: inner, in: x}
+      b: {use: add, in: a}
+    outputs: {z: b, lost: a.loss}
+nodes:
+  s: {use: outer, in: x}
+outputs: {z: s, lost: s.lost}
+"""
+
+
+def test_mermaid_follows_a_wire_out_of_nested_blocks() -> None:
+    text = mermaid(check_graph(loads(NESTED)))
+    names = dict(re.findall(r'(n\d+)[\[(]+"(\w+)', text))
+    wires = {(names[a], size, names[b]) for a, size, b in re.findall(r'(n\d+) -->\|"(.*)"\| (n\d+)', text)}
+    assert wires == {
+        ("x", "float[batch, 4]", "x"),
+        ("x", "float[batch, 4]", "F"),
+        ("F", "float[batch, 4]", "b"),
+        ("b", "float[batch, 4]", "z"),
+        ("F", "float[]", "lost"),
+    }
+
+
 def test_mermaid_says_nothing_that_a_file_could_put_into_it() -> None:
     evil = 'a"]; click n0 "javascript:alert(1)" <script>&#34;%%{init}%%\n  end'
     boxes = {"x": Box("input", evil), "b": Box("component", evil, evil), "→y": Box("output", evil)}
