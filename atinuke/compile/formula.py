@@ -18,8 +18,7 @@ Point = tuple[int, ...]
 MAX_DEGREE = 2  # of one atom: attention is quadratic in the sequence
 MAX_TOTAL = 4  # of all atoms in one term: batch * frames * patches**2
 SPARE = 3  # measurements beyond those that a formula needs, which must agree with it
-TRIES = (1, 2, 4)  # as many times more, while they do not tell the terms apart
-FEW = 64  # so many sets of sizes are all tried
+TRIES = (1, 4, 16)  # as many times more, while they do not tell the terms apart
 TYPICAL, FAR = 1024, 65_536  # sizes tried: all axes up to the first, one axis at a time up to the second
 
 
@@ -52,7 +51,7 @@ def find_formula(measure: Callable[[Sizes], int], axes: Axes, atoms: Sequence[Si
 def _points(axes: Axes, count: int, multiple: int) -> list[Point]:
     """Sets of sizes: the lowest, each axis alone at its upper end, and a spread of others over all magnitudes."""
     ranges = [_multiples(axis, multiple) for axis in axes.values()]
-    if prod(len(sizes) for sizes in ranges) <= FEW:
+    if prod(len(sizes) for sizes in ranges) <= count:
         return list(itertools.product(*ranges))
     lowest = tuple(sizes[0] for sizes in ranges)
     points = [lowest]

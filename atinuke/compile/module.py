@@ -11,7 +11,8 @@ from torch import nn
 
 from atinuke.compile.source import Source, emit
 from atinuke.compile.step import can_step, plan_steps
-from atinuke.core.checked import CheckedBody, CheckedGraph
+from atinuke.core.checked import CheckedGraph
+from atinuke.core.cost import components, count_parameters
 from atinuke.core.errors import fail
 
 
@@ -60,24 +61,10 @@ def load(source: Source) -> Any:
     return getattr(sys.modules[name], source.name)
 
 
-def count_parameters(body: CheckedBody) -> int:
-    """The number of parameters; tied ones count once."""
-    total = 0
-    for node in body.nodes.values():
-        for name, shape in node.parameters.items():
-            if name not in node.node.tie:
-                size = 1
-                for length in shape:
-                    size *= length
-                total += size
-        total += sum(map(count_parameters, node.instances))
-    return total
-
-
 def _require_memory(checked: CheckedGraph, dtype: torch.dtype) -> None:
     import psutil
 
-    needed = count_parameters(checked.body) * dtype.itemsize
+    needed = count_parameters(node for _, _, node in components(checked.body)) * dtype.itemsize
     available = psutil.virtual_memory().available
     if needed > available:
         raise fail(

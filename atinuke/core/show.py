@@ -11,6 +11,7 @@ from atinuke.core.graph import Wire
 from atinuke.core.spec import reference
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
     from rich.table import Table
 
 
@@ -95,6 +96,8 @@ def _setting(name: str, written: Any, value: Any) -> str:
         return f"{name}={written}"
     if value is True:
         return name
+    if isinstance(value, float):
+        return f"{name}={value:.6g}"
     shown = "false" if value is False else "null" if value is None else str(value)
     return f"{name}={shown if shown.isprintable() else ascii(shown)}"
 
@@ -120,20 +123,29 @@ def _rows(body: CheckedBody, depth: int) -> Iterator[Row]:
 
 def table(checked: CheckedGraph) -> "Table":
     """The graph as a table for rich: what each node is, what goes out of it, and its parameters."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    result = Table("node", "component", "settings", "gives", title=Text(checked.graph.name), title_justify="left")
-    result.add_column("parameters", justify="right")
+    result = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(checked.graph.name), title_justify="left")
+    for name in ("node", "component", "settings", "gives", "parameters"):
+        justify: JustifyMethod = "right" if name == "parameters" else "left"
+        result.add_column(name, justify=justify, no_wrap=name != "settings")  # settings give way in a narrow terminal
     for row in rows(checked):
-        box = row.box
-        use = f"{box.use} × {box.times}" if box.times else box.use or box.kind
-        gives = "\n".join(
-            f"{name}: {size}" if len(row.sizes) > 1 and name else size for name, size in row.sizes.items()
-        )
-        cells = ("  " * row.depth + box.name, use, box.settings, gives, f"{box.parameters:,}" if box.parameters else "")
-        result.add_row(*map(Text, cells))
+        result.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in _cells(row)))
     return result
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    box = row.box
+    use = f"{box.use} × {box.times}" if box.times else box.use or box.kind
+    count = f"{box.parameters:,}" if box.parameters else ""
+    return "  " * row.depth + box.name, use, box.settings, "\n".join(_sizes(row)), count
+
+
+def _sizes(row: Row) -> list[str]:
+    """What goes out, one line an output; with its name, where there are several."""
+    return [f"{name}: {size}" if len(row.sizes) > 1 else size for name, size in row.sizes.items()]
 
 
 def mermaid(checked: CheckedGraph) -> str:

@@ -39,7 +39,7 @@ class VocabularyLoss(nn.Module):
             total = F.cross_entropy(F.linear(rows, self.weight), labels, ignore_index=IGNORED, reduction="sum")
             return total / (labels != IGNORED).sum().clamp(min=1).to(total.dtype)
         device = x.device.type
-        if torch.is_autocast_enabled(device):
+        if device != "meta" and torch.is_autocast_enabled(device):
             rows = rows.to(torch.get_autocast_dtype(device))
         learns = torch.is_grad_enabled()
         loss: Tensor = vocabulary_loss(rows, self.weight, labels, learns, torch.compiler.is_compiling())[0]

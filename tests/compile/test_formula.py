@@ -1,5 +1,7 @@
 """Formulas found from measurements: exact where there is one, none where there is not."""
 
+import itertools
+
 import pytest
 import sympy
 from hypothesis import given, settings
@@ -40,6 +42,32 @@ def test_a_formula_is_in_its_plain_form() -> None:
     axes = {b: Range(1, 64), s: Range(1, 4096)}
     found = find_formula(lambda z: 1536 * z[b] * z[s] ** 2 + 7 * z[b] * z[s] + 5, axes, [b, s])
     assert found == 1536 * b * s**2 + 7 * b * s + 5
+
+
+@pytest.mark.parametrize(
+    ("axes", "truth"),
+    [
+        ({h: Range(1, 17)}, h**2 * sympy.floor(h / 16)),
+        ({b: Range(1, 8), h: Range(1, 17)}, b * h * sympy.floor(h / 16)),
+        ({b: Range(1, 8), h: Range(1, 20)}, b * h**2 * sympy.floor(h / 16)),
+        ({b: Range(1, 64), h: Range(1, 33)}, b * sympy.floor(h / 32)),
+    ],
+)
+def test_what_happens_at_the_very_end_of_a_range_counts(axes: dict[sympy.Symbol, Range], truth: sympy.Expr) -> None:
+    count = sympy.lambdify(list(axes), truth, "sympy")
+    atoms = [*axes, *truth.atoms(sympy.floor)]
+    found = find_formula(lambda sizes: int(count(*map(sympy.Integer, sizes.values()))), axes, atoms)
+    again = sympy.lambdify(list(axes), found, "sympy")
+    for point in itertools.product(*(range(axis.low, axis.high + 1) for axis in axes.values())):
+        sizes = list(map(sympy.Integer, point))
+        assert again(*sizes) == count(*sizes)
+
+
+def test_an_axis_of_one_size_costs_no_measurements() -> None:
+    seen = []
+    axes = {b: Range(1, 1), s: Range(1, 4096)}
+    assert find_formula(lambda z: seen.append(1) or z[b] * z[s] ** 2, axes, [b, s]) == s**2
+    assert len(seen) < 16
 
 
 @pytest.mark.parametrize("low", [1, 100])

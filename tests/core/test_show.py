@@ -8,7 +8,7 @@ from rich.console import Console
 
 from atinuke import graphs
 from atinuke.compile.front import check_graph, open_graph
-from atinuke.core.show import Box, Drawing, Edge, _Mermaid, _setting, draw, mermaid, rows, table
+from atinuke.core.show import Box, Drawing, Edge, _cells, _Mermaid, _setting, draw, mermaid, rows, table
 from atinuke.core.spec import loads
 
 EXPERTS = """\
@@ -33,28 +33,44 @@ outputs: {y: up, losses: stack.loss}
 """
 
 
-def shown() -> str:
-    console = Console(file=io.StringIO(), width=150, color_system=None)
+CELLS = [
+    ("x", "input", "", "float[batch, 8]", ""),
+    ("mask", "input", "", "bool[batch, 3]", ""),
+    ("stack", "layer × 3", "", "x: float[batch, 8]\nloss: float[3]", "3,168"),
+    (
+        "  F",
+        "feedforward.experts",
+        "d_model=8 d_ff=16 experts=4 top_k=1",
+        "output: float[batch, 8]\nbalance_loss: float[]",
+        "1,056",
+    ),
+    ("  D", "dropout", "rate=${index/10}", "float[batch, 8]", ""),
+    ("up", "feedforward.gelu", "d_model=8 d_ff=4 bias approximate=tanh", "float[batch, 8]", "76"),
+    ("y", "output", "", "float[batch, 8]", ""),
+    ("losses", "output", "", "float[3]", ""),
+]
+
+
+def shown(width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(table(check_graph(loads(EXPERTS))))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def test_the_table() -> None:
-    lines = [[cell.rstrip() for cell in re.split("[│┃]", line)[1:-1]] for line in shown().splitlines()]
-    assert [[*(cell.removeprefix(" ") for cell in line[:-1]), line[-1].strip()] for line in lines if line] == [
-        ["node", "component", "settings", "gives", "parameters"],
-        ["x", "input", "", "float[batch, 8]", ""],
-        ["mask", "input", "", "bool[batch, 3]", ""],
-        ["stack", "layer × 3", "", "x: float[batch, 8]", "3,168"],
-        ["", "", "", "loss: float[3]", ""],
-        ["  F", "feedforward.experts", "d_model=8 d_ff=16 experts=4 top_k=1", "output: float[batch, 8]", "1,056"],
-        ["", "", "", "balance_loss: float[]", ""],
-        ["  D", "dropout", "rate=${index/10}", "float[batch, 8]", ""],
-        ["up", "feedforward.gelu", "d_model=8 d_ff=4 bias approximate=tanh", "float[batch, 8]", "76"],
-        ["y", "output", "", "float[batch, 8]", ""],
-        ["losses", "output", "", "float[3]", ""],
-    ]
+def test_the_cells_of_the_table() -> None:
+    assert [_cells(row) for row in rows(check_graph(loads(EXPERTS)))] == CELLS
+
+
+def test_a_wide_terminal_shows_every_cell_and_a_narrow_one_all_but_the_settings() -> None:
+    for width, columns in ((150, (0, 1, 2, 3, 4)), (80, (0, 1, 3, 4))):
+        text = shown(width)
+        assert text.startswith("shown ")
+        assert max(map(len, text.splitlines())) <= width
+        for cells in CELLS:
+            first = " +".join(re.escape(cells[at].splitlines()[0]) for at in columns if cells[at])
+            pattern = first if width == 150 else first.replace(" +", ".*")
+            assert re.search(pattern, text), first
 
 
 @pytest.mark.parametrize("name", graphs.names())
@@ -163,6 +179,7 @@ def test_settings_cannot_move_the_cursor_of_a_terminal() -> None:
     assert _setting("separator", "x", "\x1b[2J\n") == r"separator='\x1b[2J\n'"
     assert _setting("separator", "x", "ü ") == "separator=ü "
     assert _setting("window", None, None) == "window=null"
+    assert _setting("scale", "${d**0.5}", 19.595917942265423) == "scale=19.5959"
 
 
 @pytest.mark.parametrize("name", graphs.names())
