@@ -1,5 +1,6 @@
 """Commands about graph files."""
 
+import re
 import sys
 from typing import Annotated, Any, Literal
 
@@ -55,7 +56,7 @@ def show(
             from atinuke.core.show import table
 
             if output:
-                raise fail("a table goes to the terminal", fix="use --as svg or --as mermaid with --output")
+                raise fail("a table goes to the terminal", fix="choose another form with --as")
             say(table(checked))
         case "mermaid":
             from atinuke.core.show import mermaid
@@ -98,6 +99,7 @@ def cost(
     }
     if (cache := result.cache_bytes("float32")) is not None:
         formulas["KV-cache bytes (float32)"] = cache
+    result.require(sizes)
     figures = {
         name: result.value(formula, **sizes)
         for name, formula in formulas.items()
@@ -113,7 +115,7 @@ def cost(
 
 def _size(text: str) -> tuple[str, int]:
     name, _, value = text.partition("=")
-    if not value.isdigit():
+    if not re.fullmatch("[0-9]{1,15}", value):
         raise fail("a size must look like batch=8", f"got {text!r}", where=f"--at {text}")
     return name.strip(), int(value)
 
@@ -141,7 +143,7 @@ def eject(file: File, sets: Sets = NONE, swaps: Swaps = NONE, output: Output = N
     from atinuke.compile.front import open_graph
 
     checked = open_graph(file, sets, swaps)
-    write(ejecting.eject(checked, output.name if output else "model.py"), output)
+    write(ejecting.eject(checked), output)
 
 
 def schema(output: Output = None) -> None:

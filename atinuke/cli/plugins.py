@@ -73,7 +73,7 @@ def check(
     from atinuke.testing import run_laws
 
     registry = Registry()
-    names = list(registry.components(name[:-1])) if name.endswith(":") else [name]
+    names = list(registry.components(name[:-1])) if len(name) > 1 and name.endswith(":") else [name]
     results = [result for one in names for result in run_laws(one, laws=law or None, examples=examples)]
     failed = [result for result in results if result.status == "failed"]
     if json:

@@ -1,9 +1,7 @@
 """What commands print: tables for people, JSON for programs, files without halves."""
 
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,11 +60,15 @@ def write(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         return
+    draft = output.with_name(f".{output.name}.partial")
     try:
-        with tempfile.NamedTemporaryFile("w", dir=output.parent, delete=False, encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)  # noqa: PTH101 - a temporary file is private, this one is not
-        os.replace(file.name, output)  # noqa: PTH105
+        if output.exists() and not output.is_file():  # a device or a pipe is written to; a folder is an error
+            output.write_text(text, encoding="utf-8")
+        else:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(output.resolve())
     except OSError as error:
         raise fail(f"cannot be written: {error.strerror or error}", where=str(output)) from None
+    finally:
+        draft.unlink(missing_ok=True)
     say(f"wrote {output}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from atinuke.compile.module import source_of
 from atinuke.core.checked import CheckedGraph
-from atinuke.core.errors import fail
+from atinuke.core.errors import AtinukeError, fail
 
 ANNOTATIONS = "jaxtyping"
 
@@ -24,7 +24,7 @@ if __name__ == "__main__":
     import sys
 
     model = {name}()
-    if len(sys.argv) > 1:  # python {file} model.safetensors
+    if len(sys.argv) > 1:  # the name of a model.safetensors
         from safetensors.torch import load_model
 
         load_model(model, sys.argv[1])
@@ -58,6 +58,7 @@ class _Gatherer:
         self.imports: dict[str, str] = {}
         self.text: list[str] = []
         self.taken: set[str] = set()
+        self.generated: set[str] = set()
 
     def module(self, name: str) -> _Module:
         if name not in self.modules:
@@ -74,6 +75,8 @@ class _Gatherer:
                 f"`{name}` is not defined at the top of {module}, so it cannot be ejected",
                 fix="define it there by a class, def or assignment",
             )
+        if name in self.generated:
+            raise _clash(name, f"a definition in {module}")
         if name in self.taken:
             raise fail(f"two things are called `{name}`, one of them in {module}", fix="rename one of them")
         self.names[(module, name)] = name
@@ -102,10 +105,11 @@ class _Gatherer:
         line += f" as {used}" if used != name else ""
         if self.imports.setdefault(used, line) != line:
             raise fail(f"`{used}` means two things: {self.imports[used]!r} and {line!r}", fix="rename one of them")
-        self.taken.add(used)
+        if used in self.generated:
+            raise _clash(used, f"an import of {module}")
 
 
-def eject(checked: CheckedGraph, file: str) -> str:
+def eject(checked: CheckedGraph) -> str:
     """The text of a stand-alone Python file that defines the graph's class; state-dict names stay the same.
 
     Raises:
@@ -113,10 +117,10 @@ def eject(checked: CheckedGraph, file: str) -> str:
     """
     source = source_of(checked)
     gatherer = _Gatherer()
-    gatherer.taken.update(_class_names(source.text))
+    gatherer.generated.update(_class_names(source.text))
     for name, cls in source.imports.items():
         if name != cls.__name__:
-            raise fail(f"two components are called `{cls.__name__}`", fix="rename one to eject this graph")
+            raise _clash(cls.__name__, f"the component {cls.__module__}:{cls.__name__}")
         gatherer.definition(cls.__module__, cls.__name__)
     for line in ("import torch", "from torch import Tensor, nn", "from typing import NamedTuple"):
         gatherer.imports.setdefault(line.split()[-1], line)
@@ -127,7 +131,13 @@ def eject(checked: CheckedGraph, file: str) -> str:
     classes = source.text[source.text.index("\nclass ") :].strip("\n")
     parts = [head, "", "from __future__ import annotations", "", *imports, "", "", ""]
     body = "\n\n\n".join([*gatherer.text, classes])
-    return "\n".join(parts) + body + "\n" + USAGE.format(name=source.name, file=file)
+    return "\n".join(parts) + body + "\n" + USAGE.format(name=source.name)
+
+
+def _clash(name: str, other: str) -> AtinukeError:
+    """The class that a graph or block becomes has the name of something that it needs."""
+    fix = "rename the graph or block that becomes this class"
+    return fail(f"class `{name}` of the ejected file clashes with {other}", fix=fix)
 
 
 def _read(name: str) -> _Module:

@@ -28,6 +28,7 @@ from atinuke.compile.step import StepPlan
 from atinuke.core import dims
 from atinuke.core.checked import CheckedBody, CheckedGraph, CheckedNode
 from atinuke.core.fit import Type
+from atinuke.core.scope import names_index
 from atinuke.core.spec import reference
 
 
@@ -145,6 +146,8 @@ def _named_tuple(name: str, outputs: Mapping[str, Type]) -> str:
 
 def _setting(cls: Printed, written: Any, given: Any) -> str:
     """A setting as Python; one that depends on the index of the instance stays an expression in `index`."""
+    if isinstance(written, tuple):
+        return f"[{', '.join(_setting(cls, part, value) for part, value in zip(written, given, strict=True))}]"
     text = reference(written) if isinstance(written, str) else None
     if text is None or "index" not in dims.names(dims.parse(text)):
         return repr(given)
@@ -164,5 +167,4 @@ class _Substitute(ast.NodeTransformer):
 def _depends_on_index(body: CheckedBody) -> bool:
     """Whether some setting in a body names `$index`."""
     written = [setting for node in body.nodes.values() if node.cls for setting in node.node.settings.values()]
-    texts = [text for setting in written if isinstance(setting, str) and (text := reference(setting)) is not None]
-    return any("index" in dims.names(dims.parse(text)) for text in texts)
+    return any(names_index(setting) for setting in written)

@@ -35,8 +35,7 @@ def state(cls: Printed, plan: StepPlan) -> list[str]:
     for name, count in plan.counts.items():
         node = cls.body.nodes[name]
         if count and node.repeated:
-            block = node.node.use
-            parts.append(f"*(tensor for {block} in self.{name} for tensor in {block}.state(batch, capacity))")
+            parts.append(f"*(tensor for block in self.{name} for tensor in block.state(batch, capacity))")
         elif count:
             parts.append(f"*self.{name}.state(batch, capacity)")
     head = "def state(self, batch: int, capacity: int) -> tuple[Tensor, ...]:"

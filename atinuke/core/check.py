@@ -13,11 +13,12 @@ from atinuke.core.fit import Fit, MisfitError, Type
 from atinuke.core.graph import BROKEN, Block, Graph, Input, Node, frozen
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
-from atinuke.core.scope import Scope, dim_values, input_type, resolve, settings_of
+from atinuke.core.scope import Scope, dim_values, input_type, names_index, resolve, settings_of
 from atinuke.core.signature import Dim, Port, Shape, Signature, read_signature
 from atinuke.core.wiring import Feeds, Wiring
 
 MAX_NODES = 20_000
+MAX_DEPTH = 32  # of blocks
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -97,6 +98,8 @@ class _Checker:
         wiring = state.wiring
         wiring.types.update({name: None if given is None else {"": given} for name, given in inputs.items()})
         for name, node in block.nodes.items():
+            if self.count > MAX_NODES:
+                return None
             checked = self.node(state, name, node)
             wiring.types[name] = checked.outputs if checked else None
             if checked:
@@ -120,7 +123,11 @@ class _Checker:
 
     def node(self, state: _Body, name: str, node: Node) -> CheckedNode | None:
         self.count += 1
-        if node.use in self.graph.blocks:
+        if self.count > MAX_NODES:
+            if self.count == MAX_NODES + 1:
+                fix = "repeat fewer layers, or nest fewer blocks"
+                self.wrong(node.where, f"the graph has more than {MAX_NODES:,} nodes", fix=fix)
+        elif node.use in self.graph.blocks:
             return self.block_node(state, name, node)
         if node.use:
             return self.component_node(state, name, node)
@@ -219,7 +226,7 @@ class _Checker:
         if key not in self.probed:
             try:
                 self.probed[key] = self.probe.parameters(cls, settings)
-            except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            except Exception as error:  # a third party's constructor may raise anything
                 self.probed[key] = (str(error) or type(error).__name__).splitlines()[0]
         result = self.probed[key]
         if isinstance(result, str):
@@ -252,6 +259,12 @@ class _Checker:
 
     def block_node(self, state: _Body, name: str, node: Node) -> CheckedNode | None:
         block, title, wiring = self.graph.blocks[node.use], state.title(name), state.wiring
+        if len(title.split(".")) > MAX_DEPTH:
+            self.wrong(
+                node.place("use"), f"{title}: blocks are nested deeper than {MAX_DEPTH}", fix="nest fewer blocks"
+            )
+            wiring.touch(node)
+            return None
         if self.levels[node.use] >= state.level:
             fix = "blocks may use only blocks above them"
             self.wrong(node.place("use"), f"{title}: block `{node.use}` is not above", fix=fix)
@@ -259,6 +272,11 @@ class _Checker:
             return None
         for own in node.tie:
             self.wrong(node.place(f"tie.{own}"), f"{title}: a block cannot be tied", fix="tie the nodes inside it")
+        if names_index(node.repeat) or any(map(names_index, node.settings.values())):
+            fix = "put what differs into the settings of components"
+            self.wrong(node.place("use"), f"{title}: a block inside a block cannot depend on `$index`", fix=fix)
+            wiring.touch(node)
+            return None
         overrides = self.overrides(state, title, node)
         times = self.times(state, title, node)
         feeds = wiring.feeds(title, node, {port: (given.optional, False) for port, given in block.inputs.items()})

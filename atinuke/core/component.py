@@ -25,7 +25,7 @@ def import_target(target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise fail(
             f"`{target}` cannot be imported",
             f"{type(error).__name__}: {error}",

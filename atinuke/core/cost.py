@@ -111,18 +111,22 @@ class Cost:
         """Bytes of the cache of a model of that dtype; None where the graph has no incremental form."""
         return _bytes((node.cache for node in self.nodes), dtype) if self.steps else None
 
-    def value(self, formula: Size, **sizes: int) -> int:
-        """A formula of this cost at sizes of the free axes, such as `batch=8, sequence=256`.
-
-        Raises:
-            AtinukeError: a size is missing, out of its range, or not of a free axis.
-        """
+    def require(self, sizes: Mapping[str, int]) -> None:
+        """Raises AtinukeError for a size that is not of a free axis, or out of its range."""
         for name, size in sizes.items():
             axis = self.axes.get(name)
             if axis is None and name != CAPACITY:
                 raise fail(f"`{name}` is not a free axis of the graph", fix=close(name, [*self.axes, CAPACITY]))
             if size < 1 or (axis and not axis.low <= size <= axis.high):
                 raise fail(f"axis `{name}` must be {axis or 'at least 1'}", f"got {size}", fix="choose one in range")
+
+    def value(self, formula: Size, **sizes: int) -> int:
+        """A formula of this cost at sizes of the free axes, such as `batch=8, sequence=256`.
+
+        Raises:
+            AtinukeError: a size is missing, out of its range, or not of a free axis.
+        """
+        self.require(sizes)
         missing = sorted(symbol.name for symbol in formula.free_symbols if symbol.name not in sizes)
         if missing:
             raise fail(f"axis `{missing[0]}` has no size", fix=f"give it one: {missing[0]}=...")

@@ -5,6 +5,7 @@ whether two sizes are equal.
 """
 
 import ast
+import math
 import operator
 import warnings
 from collections.abc import Callable, Mapping
@@ -127,6 +128,8 @@ def _apply(op: ast.operator, a: Any, b: Any) -> Any:
         raise ValueError(str(error)) from None
     if isinstance(result, complex):
         raise ValueError("the result is not a real number")
+    if isinstance(result, float) and not math.isfinite(result):
+        raise ValueError("the result is not a finite number")
     if isinstance(result, int) and abs(result) > 10**40:
         raise ValueError("the result is beyond 10^40")
     return result

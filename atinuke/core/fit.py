@@ -45,7 +45,10 @@ class Fit:
         """
         if given.dtype not in port.kinds:
             raise MisfitError(f"must be {describe(port.kinds)}, but is {given.dtype}")
-        self._shape(port.shape, given.shape)
+        try:
+            self._shape(port.shape, given.shape)
+        except ValueError as error:
+            raise MisfitError(f"[{port.shape}] cannot be worked out: {error}") from None
 
     def _shape(self, shape: Shape, given: Sequence[Size]) -> None:
         extra = len(given) - len(shape.dims)

@@ -78,21 +78,29 @@ class Registry:
 
     def _records(self, plugin: str, hook: str, kind: type[Record]) -> dict[str, Record]:
         found: dict[str, Record] = {}
-        for records in getattr(self._manager(plugin).hook, hook)():
-            for record in records:
-                if not isinstance(record, kind):
-                    raise fail(
-                        f"plugin `{plugin or BUILTINS}` yields {record!r} from `{hook}`", f"expected a {kind.__name__}"
-                    )
-                name = f"{plugin}:{record.name}" if plugin else record.name
-                if name in found:
-                    raise fail(
-                        f"`{name}` is registered twice",
-                        *(f"by {getattr(r, 'target', r)}" for r in (found[name], record)),
-                        fix="rename one",
-                    )
-                found[name] = record
+        for record in self._call(plugin, hook):
+            if not isinstance(record, kind):
+                what = f"plugin `{plugin or BUILTINS}` yields {record!r} from `{hook}`"
+                raise fail(what, f"expected a {kind.__name__}")
+            name = f"{plugin}:{record.name}" if plugin else record.name
+            if name in found:
+                by = (f"by {getattr(one, 'target', one)}" for one in (found[name], record))
+                raise fail(f"`{name}` is registered twice", *by, fix="rename one")
+            found[name] = record
         return found
+
+    def _call(self, plugin: str, hook: str) -> list[object]:
+        """What a plugin yields from a hook."""
+        try:
+            return [record for records in getattr(self._manager(plugin).hook, hook)() for record in records]
+        except AtinukeError:
+            raise
+        except Exception as error:
+            raise fail(
+                f"plugin `{plugin or BUILTINS}` fails in `{hook}`",
+                f"{type(error).__name__}: {error}",
+                fix="repair or uninstall it; graphs that do not name it are not affected",
+            ) from error
 
     def _manager(self, plugin: str) -> pluggy.PluginManager:
         if plugin not in self._managers:
@@ -117,7 +125,7 @@ class Registry:
             )
         try:
             return importlib.import_module(found[0].value)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise fail(
                 f"plugin `{plugin}` cannot be imported",
                 f"{type(error).__name__}: {error}",

@@ -96,6 +96,14 @@ def resolve(scope: Scope, report: Report, what: str, value: Any, where: Place | 
     return BROKEN
 
 
+def names_index(written: Any) -> bool:
+    """Whether a setting as it is written, or a part of it, names `$index`."""
+    if isinstance(written, tuple):
+        return any(map(names_index, written))
+    text = reference(written) if isinstance(written, str) else None
+    return text is not None and "index" in dims.names(dims.parse(text))
+
+
 def work_out(text: str, scope: Scope) -> Any:
     """The value of an expression; BROKEN when it depends on something broken.
 

@@ -109,6 +109,15 @@ class Signature:
         return values, wrong
 
 
+def _plain(annotation: Any) -> bool:
+    """Whether an annotation is of plain values."""
+    try:
+        _adapter(annotation)
+    except pydantic.PydanticSchemaGenerationError:
+        return False
+    return True
+
+
 def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
@@ -193,6 +202,9 @@ class _Reader:
                 self.wrong(f"constructor takes `{parameter}`", fix="name every setting")
             elif parameter.name not in hints:
                 self.wrong(f"setting `{parameter.name}` has no annotation", fix="annotate it: int, float, str, ...")
+            elif not _plain(hints[parameter.name]):
+                fix = "settings are plain values: int, float, bool, str, None, Literal, or lists of them"
+                self.wrong(f"setting `{parameter.name}` is a {hints[parameter.name]!r}", fix=fix)
             else:
                 found[parameter.name] = Setting(parameter.name, hints[parameter.name], parameter.default)
         return found

@@ -25,7 +25,6 @@ NODE_KEYS = ("use", "in", "with", "repeat", "tie")
 
 INPUT = re.compile(r"\s*(\w+)\s*\[(.*)\]\s*(\?)?\s*")
 RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
-PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*)*")
 WIRE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)?")
 
 
@@ -63,6 +62,10 @@ def load(path: Path) -> Graph:
 class _Reader:
     def __init__(self, document: Document) -> None:
         self.document = document
+        self.parts: dict[KeyPath, list[str | int]] = {}
+        for path in document.places:
+            if path:
+                self.parts.setdefault(path[:-1], []).append(path[-1])
 
     def wrong(self, path: KeyPath, what: str, *details: str, fix: str | None = None) -> None:
         self.document.mistakes.append(Mistake(what, self.document.place(path), details, fix))
@@ -242,7 +245,8 @@ class _Reader:
     def tie(self, path: KeyPath, value: Any) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, target in self.mapping(path, value, "`tie`").items():
-            if isinstance(target, str) and PARAMETER.fullmatch(name) and PARAMETER.fullmatch(target) and "." in target:
+            parts = f"{name}.{target}".split(".")
+            if "." in str(target) and all(map(NAME.fullmatch, parts)) and not any(map(keyword.iskeyword, parts)):
                 found[name] = target
             else:
                 self.wrong((*path, name), "`tie` must look like {weight: E.weight}", f"got {name}: {target!r}")
@@ -277,13 +281,13 @@ class _Reader:
 
     def places(self, path: KeyPath, groups: Sequence[str]) -> Mapping[str, Place]:
         """Where the parts of a group stand, by `group.part`."""
-        deep = len(path)
-        inside = {
-            ".".join(map(str, key[deep:])): place
-            for key, place in self.document.places.items()
-            if key[:deep] == path and len(key) > deep and key[deep] in groups
-        }
-        return frozen(inside)
+        found: dict[str, Place] = {}
+        for group in groups:
+            here = (*path, group)
+            if here in self.document.places:
+                found[group] = self.document.places[here]
+                found |= {f"{group}.{part}": self.document.places[(*here, part)] for part in self.parts.get(here, ())}
+        return frozen(found)
 
 
 def _kind(value: Any) -> str:

@@ -162,7 +162,7 @@ class Recipe(Section):
     evaluate_batches: Positive = 100
     save_every: Positive = 100
     keep: Positive = 2
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     on_bad_loss: BadLoss = BadLoss()
 
     @model_validator(mode="after")

@@ -87,8 +87,13 @@ def _begin(recipe: Recipe, folder: Path) -> None:
     _trainable(checked, recipe)
     if recipe.tokenizer.vocab_size:
         _require_room(checked, recipe.tokenizer.vocab_size)
-    (folder / TOKENIZER).unlink(missing_ok=True)
+    _figures(checked, recipe)
+    find(recipe.data.train)
+    find(recipe.data.validation)
+    if recipe.tokenizer.file:
+        Tokenizer.load(recipe.tokenizer.file, recipe.tokenizer.end_of_text)
     _write(folder / GRAPH, dump(checked.graph))
+    (folder / TOKENIZER).unlink(missing_ok=True)
     _write(folder / RECIPE, dump_recipe(recipe))
 
 

@@ -34,7 +34,7 @@ with torch.no_grad():
 def test_ejected_source_gives_identical_logits(name: str, tmp_path: Path) -> None:
     checked = open_graph(name, [*SMALL, *SHIPPED[name]])
     model = build(checked).eval()
-    (tmp_path / "ejected.py").write_text(eject(checked, "ejected.py"))
+    (tmp_path / "ejected.py").write_text(eject(checked))
     save_model(model, str(tmp_path / "model.safetensors"))
     subprocess.run([sys.executable, "-c", RUN, type(model).__name__], cwd=tmp_path, check=True)
     ids = torch.arange(14).reshape(2, 7)
@@ -46,6 +46,6 @@ def test_ejected_source_gives_identical_logits(name: str, tmp_path: Path) -> Non
 
 
 def test_an_ejected_file_runs_as_a_script(tmp_path: Path) -> None:
-    (tmp_path / "ejected.py").write_text(eject(open_graph("atinuke", SMALL), "ejected.py"))
+    (tmp_path / "ejected.py").write_text(eject(open_graph("atinuke", SMALL)))
     result = subprocess.run([sys.executable, "ejected.py"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert "(stack): ModuleList" in result.stdout
