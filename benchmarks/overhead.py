@@ -72,7 +72,7 @@ class ByHand(nn.Module):
         self.head.weight = self.embedding.weight
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.embedding(input_ids)
+        x = self.embedding(input_ids) * self.embedding.embedding_dim**0.5
         for layer in self.stack:
             x = layer(x)
         return self.head(self.norm(x))

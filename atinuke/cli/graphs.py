@@ -101,9 +101,9 @@ def cost(
         formulas["KV-cache bytes (float32)"] = cache
     result.require(sizes)
     figures = {
-        name: result.value(formula, **sizes)
+        name: formula if isinstance(formula, int) else result.value(formula, **sizes)
         for name, formula in formulas.items()
-        if not isinstance(formula, int) and {symbol.name for symbol in formula.free_symbols} <= sizes.keys()
+        if isinstance(formula, int) or {symbol.name for symbol in formula.free_symbols} <= sizes.keys()
     }
     if json:
         say_json(

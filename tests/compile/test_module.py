@@ -108,7 +108,7 @@ def test_settings_that_depend_on_the_instance_stay_expressions() -> None:
                 nodes: {drop: {use: dropout, in: x, with: {rate: "${index/10}"}}}
                 outputs: {x: drop, all: drop}
             nodes: {stack: {use: inner, repeat: $n, in: x}}
-            outputs: {last: stack, all: stack.all}
+            outputs: {final: stack, all: stack.all}
             """)
         )
     )
@@ -117,7 +117,7 @@ def test_settings_that_depend_on_the_instance_stay_expressions() -> None:
     assert [inner.drop.rate for inner in model.stack] == [0.0, 0.1, 0.2]
     output = model.eval()(torch.ones(2, 8))
     assert output.all.shape == (3, 2, 8)
-    assert output.last.shape == (2, 8)
+    assert output.final.shape == (2, 8)
 
 
 def test_optional_inputs_may_be_left_out() -> None:
