@@ -156,27 +156,27 @@ def texts(draw_: st.DrawFn) -> str:
             lines.append(f"{indent}{names[-1]}: {{use: {use}, in: {wires}}}\n")
         used = {word for line in lines for word in re.findall(r"\w+", line.partition(" in: ")[2])}
         loose = [name for name in names if name not in used]
-        return "".join([*lines, f"{indent}last: {{use: add, in: [{', '.join(loose or names[-1:])}]}}\n"])
+        return "".join([*lines, f"{indent}end: {{use: add, in: [{', '.join(loose or names[-1:])}]}}\n"])
 
     def more(nodes: str) -> str:
         """An output of some node that has two."""
         two = re.findall(r"(\w+): {use: (?:feedforward.experts|(one|two)), in: (?!.*repeat)", nodes)
-        chosen = draw_(st.sampled_from([("last", ""), *two]))
-        return chosen[0] if chosen[0] == "last" else f"{chosen[0]}.{'more' if chosen[1] else 'balance_loss'}"
+        chosen = draw_(st.sampled_from([("end", ""), *two]))
+        return chosen[0] if chosen[0] == "end" else f"{chosen[0]}.{'more' if chosen[1] else 'balance_loss'}"
 
     plain = st.lists(st.sampled_from(["add", "add", "feedforward.experts"]), max_size=5)
     blocks, known = "", []
     for name in draw_(st.sampled_from([[], ["one"], ["one", "two"]])):
         nodes = body(["x", "y"], draw_(st.permutations([*draw_(plain), *known])), "      ")
         inputs = "{x: 'float[batch, 4]', y: 'float[batch, 4]'}"
-        outputs = f"{{x: last, more: {more(nodes)}}}"
+        outputs = f"{{x: end, more: {more(nodes)}}}"
         blocks += f"  {name}:\n    inputs: {inputs}\n    nodes:\n{nodes}    outputs: {outputs}\n"
         known.append(name)
     inputs = draw_(st.sampled_from([["a"], ["a", "b"], ["a", "b", "input_of_a_rather_long_name"]]))
     nodes = body(inputs, draw_(st.permutations([*draw_(plain), *draw_(plain), *known])), "  ")
     declared = "".join(f"  {name}: float[batch, 4]\n" for name in inputs)
     names = re.findall(r"^  (\w+):", nodes, re.M)
-    outputs = ", ".join(f"out{i}: {name}" for i, name in enumerate(["last", *names[:2], more(nodes)]))
+    outputs = ", ".join(f"out{i}: {name}" for i, name in enumerate(["end", *names[:2], more(nodes)]))
     head = f"atinuke: 1\naxes: {{batch: 1..4}}\ninputs:\n{declared}"
     return f"{head}blocks:\n{blocks}nodes:\n{nodes}outputs: {{{outputs}}}\n"
 
