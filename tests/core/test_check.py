@@ -262,3 +262,35 @@ def test_without_a_probe_only_constructors_stay_silent() -> None:
     assert inspect_graph(read, Registry())[1] == []
     (mistake,) = inspect_graph(read, Registry(), MetaProbe())[1]
     assert mistake.details == ("d_model 8 is not a multiple of heads 3",)
+
+
+def test_a_block_inside_a_block_cannot_depend_on_the_instance() -> None:
+    more = """
+    blocks:
+      one:
+        inputs: {x: "float[batch, sequence, d_model]"}
+        nodes: {a: {use: identity, in: x}}
+        outputs: a
+      two:
+        inputs: {x: "float[batch, sequence, d_model]"}
+        nodes: {b: {use: one, repeat: "${index+1}", in: x}}
+        outputs: b
+    """
+    message = one(graph("y: {use: two, repeat: 3, in: x}", more=more))
+    assert message.startswith("y.b: a block inside a block cannot depend on `$index`")
+
+
+def test_blocks_that_double_at_every_level_are_refused_quickly() -> None:
+    levels = ['b0: {inputs: {x: "float[batch, 8]"}, nodes: {n: {use: identity, in: x}}, outputs: n}']
+    for i in range(1, 25):
+        nodes = f"{{n: {{use: b{i - 1}, in: x}}, m: {{use: b{i - 1}, in: n}}}}"
+        levels.append(f'b{i}: {{inputs: {{x: "float[batch, 8]"}}, nodes: {nodes}, outputs: m}}')
+    text = "atinuke: 1\naxes: {batch: 1..4}\ninputs: {x: 'float[batch, 8]'}\nblocks:\n  "
+    text += "\n  ".join(levels) + "\nnodes: {y: {use: b24, in: x}}\noutputs: {y: y}\n"
+    assert any("more than 20,000 nodes" in str(mistake) for mistake in mistakes_of(text))
+
+
+def test_a_number_without_end_is_refused() -> None:
+    assert one(graph("y: {use: dropout, in: x, with: {rate: $r}}").replace("n: 3", "n: 3, r: 1e308*1e308")).startswith(
+        "dim `r` has no value\n  the result is not a finite number"
+    )
