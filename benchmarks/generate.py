@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from limits import said
+from peers import gpt2
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from atinuke.compile.front import open_graph
 from atinuke.compile.inductor import compile_step
@@ -46,9 +46,7 @@ def ours(peer: nn.Module, layers: int, d_model: int, heads: int, vocabulary: int
         for name, other in pairs.items():
             for kind in ("weight", "bias"):
                 value = theirs[f"transformer.h.{layer}.{other}.{kind}"]
-                transposed = (
-                    kind == "weight" and value.ndim == 2
-                )  # GPT-2 in transformers stores its matrices transposed
+                transposed = kind == "weight" and value.ndim == 2  # as transformers stores GPT-2's matrices
                 state[f"stack.{layer}.{name}.{kind}"] = value.t() if transposed else value
     model.load_state_dict(state)
     return model
@@ -64,17 +62,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     layers, d_model, heads, vocabulary = SIZES[options.size]
-    config = GPT2Config(
-        n_layer=layers,
-        n_embd=d_model,
-        n_head=heads,
-        vocab_size=vocabulary,
-        n_positions=1024,
-        initializer_range=0.05,  # wide enough that the likeliest token is not always the same
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    peer = GPT2LMHeadModel(config).eval()
+    wide = 0.05  # enough that the likeliest token is not always the same
+    peer = gpt2(vocabulary, d_model, layers, heads, initializer_range=wide).eval()
     plain = ours(peer, layers, d_model, heads, vocabulary)
     laid_out = copy.deepcopy(plain)
     lay_out(laid_out)

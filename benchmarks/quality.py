@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from peers import dropouts, gpt2
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -59,19 +60,8 @@ class HuggingFace(nn.Module):
 
     def __init__(self, dims: dict[str, int], dropout: float) -> None:
         super().__init__()
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        config = GPT2Config(
-            vocab_size=dims["vocab_size"],
-            n_embd=dims["d_model"],
-            n_layer=dims["layers"],
-            n_head=dims["heads"],
-            n_positions=1024,
-            embd_pdrop=dropout,
-            attn_pdrop=dropout,
-            resid_pdrop=dropout,
-        )
-        self.model = GPT2LMHeadModel(config)
+        sizes = (dims[name] for name in ("vocab_size", "d_model", "layers", "heads"))
+        self.model = gpt2(*sizes, **dropouts(dropout))
 
     def forward(self, input_ids: Tensor, labels: Tensor) -> Output:
         logits = self.model(input_ids).logits

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import torch
 from limits import gemm, memory
+from peers import dropouts, gpt2
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from atinuke.compile.front import check_graph, open_graph
 from atinuke.compile.inductor import compile_blocks
@@ -57,20 +57,8 @@ def ours(ids: Tensor, labels: Tensor, bf16: bool, form: str, dropout: float) -> 
 
 
 def theirs(ids: Tensor, bf16: bool, compiled: bool, dropout: float, weights: bool = False) -> Callable[[], None]:
-    config = GPT2Config(
-        vocab_size=SIZES["vocab_size"],
-        n_positions=ids.shape[1],
-        n_embd=SIZES["d_model"],
-        n_layer=SIZES["layers"],
-        n_head=SIZES["heads"],
-        resid_pdrop=dropout,
-        embd_pdrop=dropout,
-        attn_pdrop=dropout,
-        use_cache=False,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    module = GPT2LMHeadModel(config).train()
+    sizes = (SIZES[name] for name in ("vocab_size", "d_model", "layers", "heads"))
+    module = gpt2(*sizes, ids.shape[1], use_cache=False, **dropouts(dropout)).train()
     module = module.bfloat16() if weights else module
     run = torch.compile(module) if compiled else module
     return stepper(module, lambda: run(ids, labels=ids).loss, bf16)

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers with two threads each would wait for another
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,9 @@ import pytest
 
 hypothesis.settings.register_profile("atinuke", deadline=None)
 hypothesis.settings.load_profile("atinuke")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; some tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typer
 
 from atinuke.cli import graphs, plugins, runs
+from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError
 
 app = typer.Typer(
@@ -46,7 +47,10 @@ def main() -> None:
     try:
         app()
     except AtinukeError as error:
-        sys.stderr.write(f"{error}\n")
+        if "--json" in sys.argv:
+            say_json({"ok": False, "mistakes": as_json(error)})
+        else:
+            sys.stderr.write(f"{error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

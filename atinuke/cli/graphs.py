@@ -1,28 +1,20 @@
 """Commands about graph files."""
 
 import re
-import sys
 from typing import Annotated, Any, Literal
 
 import typer
 
-from atinuke.cli.say import NONE, AsJson, File, Output, Sets, Swaps, as_json, say, say_json, write
-from atinuke.core.errors import AtinukeError, fail
+from atinuke.cli.say import NONE, AsJson, File, Output, Sets, Swaps, say, say_json, write
+from atinuke.core.errors import fail
 
 
 def check(file: File, sets: Sets = NONE, swaps: Swaps = NONE, json: AsJson = False) -> None:
     """Prove every size and dtype in a graph file; all mistakes at once."""
     from atinuke.compile.front import open_graph
-
-    try:
-        checked = open_graph(file, sets, swaps)
-    except AtinukeError as error:
-        if not json:
-            raise
-        say_json({"ok": False, "mistakes": as_json(error)})
-        sys.exit(2)
     from atinuke.core.cost import components, count_parameters
 
+    checked = open_graph(file, sets, swaps)
     nodes = [node for _, _, node in components(checked.body)]
     parameters = count_parameters(nodes)
     inputs = {name: str(given) for name, given in checked.body.inputs.items()}

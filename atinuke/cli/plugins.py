@@ -1,6 +1,7 @@
 """Commands about plugins and their components."""
 
 import sys
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -65,16 +66,20 @@ def show(name: Annotated[str, typer.Argument(help="A component: attention.self."
 @app.command()
 def check(
     name: Annotated[str, typer.Argument(help="A component, or a plugin with a colon behind it: strided:")],
-    law: Annotated[list[str], typer.Option(help="Try only this law.", metavar="LAW")] = NONE,
+    law: Annotated[list[str], typer.Option(help="Try only this law (an unknown one lists all).", metavar="LAW")] = NONE,
     examples: Annotated[int | None, typer.Option(help="Cases to draw for each law.", min=1)] = None,
     json: AsJson = False,
 ) -> None:
     """Try every law on a component, or on all components of a plugin."""
+    from hypothesis.configuration import set_hypothesis_home_dir
+
     from atinuke.testing import run_laws
 
     registry = Registry()
     names = list(registry.components(name[:-1])) if len(name) > 1 and name.endswith(":") else [name]
-    results = [result for one in names for result in run_laws(one, laws=law or None, examples=examples)]
+    with TemporaryDirectory() as scratch:
+        set_hypothesis_home_dir(scratch)  # else it leaves a folder where the command is run
+        results = [result for one in names for result in run_laws(one, laws=law or None, examples=examples)]
     failed = [result for result in results if result.status == "failed"]
     if json:
         say_json([{key: getattr(r, key) for key in ("component", "law", "status", "reason")} for r in results])

@@ -102,9 +102,9 @@ def bench(
     subject: Annotated[str, typer.Argument(help="A run's folder, a graph file, or a shipped graph's name.")],
     sets: Sets = NONE,
     swaps: Swaps = NONE,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
-    sequence: Annotated[int, typer.Option(min=2)] = 128,
-    rounds: Annotated[int, typer.Option(min=1)] = 10,
+    batch: Annotated[int, typer.Option(help="Texts at once.", min=1)] = 8,
+    sequence: Annotated[int, typer.Option(help="Tokens of a text.", min=2)] = 128,
+    rounds: Annotated[int, typer.Option(help="Measure so often; the median counts.", min=1)] = 10,
     json: AsJson = False,
 ) -> None:
     """Measure eager against compiled: tokens a second, and the largest difference."""

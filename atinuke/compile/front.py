@@ -1,4 +1,4 @@
-"""From a graph file to a checked graph, in one call: read, override, check; every mistake of all three at once."""
+"""From a graph file to a checked graph, in one call: read, override, check; every mistake at once."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from atinuke.compile.meta import MetaProbe
 from atinuke.core.check import inspect_graph
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.document import read_text
-from atinuke.core.errors import Mistake, raise_all
+from atinuke.core.errors import AtinukeError, Mistake, raise_all
 from atinuke.core.graph import Graph
 from atinuke.core.override import override
 from atinuke.core.registry import Registry
@@ -20,15 +20,16 @@ def open_graph(
     """A checked graph from a file, or from the name of one that ships, with `d_model=512` set and `E=...` swapped.
 
     Raises:
-        AtinukeError: with every mistake.
+        AtinukeError: with every mistake in the file and in the changes, and where these can be made, in the graph.
     """
     path = graphs.path(name)
     graph, mistakes = load_text(read_text(path), str(path))
-    sets, swaps = tuple(sets), tuple(swaps)
-    if mistakes and (sets or swaps):
-        raise_all(mistakes)
     registry = registry or Registry()
-    return check_graph(override(graph, sets, swaps, registry), registry, mistakes)
+    try:
+        graph = override(graph, sets, swaps, registry)
+    except AtinukeError as error:  # a graph that was not changed as it should be is not checked
+        raise AtinukeError(*mistakes, *error.mistakes) from None
+    return check_graph(graph, registry, mistakes)
 
 
 def check_graph(graph: Graph, registry: Registry | None = None, mistakes: Iterable[Mistake] = ()) -> CheckedGraph:

@@ -128,6 +128,13 @@ class _Planner:
     def require(self, body: CheckedBody, node: CheckedNode, touched: list[str], title: str) -> None:
         assert node.signature is not None
         if node.signature.steps:
+            if any(len(wires) > 1 for wires in node.feeds.values()):
+                raise fail(
+                    f"{title}: {node.node.use} cannot be stepped",
+                    "its step() takes one wire a port",
+                    where=node.node.where,
+                    fix="join the wires before it",
+                )
             return
         ports = [
             (node.signature.inputs[port].shape, body.type_of(wire)) for port in touched for wire in node.feeds[port]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import sympy
@@ -19,6 +20,7 @@ from atinuke.core.wiring import Feeds, Wiring
 
 MAX_NODES = 20_000
 MAX_DEPTH = 32  # of blocks
+MAX_PARAMETERS = 10**15
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -66,8 +68,9 @@ class _Checker:
         self.probe = probe
         self.report = Report()
         self.wrong = self.report.wrong
-        self.count = 0
-        self.lows = {dims.axis(name): axis.low for name, axis in graph.axes.items()}
+        self.count = 0  # of nodes so far
+        self.parameters = 0
+        self.ranges = {dims.axis(name): (axis.low, axis.high) for name, axis in graph.axes.items()}
         self.highs = {dims.axis(name): axis.high for name, axis in graph.axes.items()}
         self.levels = {name: level for level, name in enumerate(graph.blocks)}
         self.probed: dict[tuple[type, str], Shapes | str] = {}
@@ -77,9 +80,24 @@ class _Checker:
         scope = dim_values(graph, self.report)
         self.blocks_are_used()
         sizes = {**scope, **{name: dims.axis(name) for name in graph.axes}}
-        inputs = {name: input_type(name, value, sizes, self.report) for name, value in graph.inputs.items()}
+        inputs = {name: self.input(name, value, sizes) for name, value in graph.inputs.items()}
         body = self.body("", graph.body(None), scope, inputs, level=len(self.levels))
+        if self.parameters > MAX_PARAMETERS:
+            what = f"the graph has {self.parameters:,} parameters, more than {MAX_PARAMETERS:,}"
+            self.wrong(graph.where, what, fix="make its dims smaller: no machine can hold it")
         return CheckedGraph(graph, frozen(scope), body) if body else None
+
+    def input(self, name: str, value: Input, sizes: Scope) -> Type | None:
+        """The type of an input of the graph, whose sizes are whole and at least 1 wherever its axes are."""
+        given = input_type(name, value, sizes, self.report)
+        for text, size in zip(value.shape, given.shape, strict=True) if given else ():
+            least, at = dims.least(size, self.ranges)
+            if size.is_integer is not True or least < 1:
+                got = f"`{text}` is {least}{' at ' + at if at else ''}" if size.is_integer else f"`{text}` is not whole"
+                fix = "change the size, or the range of its axis"
+                self.wrong(value.where, f"input `{name}` needs sizes that are whole and at least 1", got, fix=fix)
+                return None
+        return given
 
     def blocks_are_used(self) -> None:
         bodies = [self.graph.nodes, *(block.nodes for block in self.graph.blocks.values())]
@@ -161,6 +179,7 @@ class _Checker:
         outputs = self.fit(state, title, node, signature, None if parameters is None else settings, feeds)
         if settings is None or outputs is None or parameters is None:
             return None
+        self.parameters += sum(prod(shape) for own, shape in parameters.items() if own not in node.tie)
         self.tie(state, title, node, parameters)
         return CheckedNode(
             name, node, frozen(outputs), feeds, frozen(settings), component, cls, signature, frozen(parameters)
@@ -205,15 +224,13 @@ class _Checker:
         return True
 
     def never_empty(self, title: str, node: Node, outputs: Mapping[str, Type]) -> bool:
-        """Whether no size can vanish at the lower ends of the free axes."""
+        """Whether no size can vanish at an end of the ranges of the free axes."""
         for port, given in outputs.items():
             for axis, size in enumerate(given.shape):
-                least = size if size.is_Symbol else size.subs(self.lows)
-                if least.is_number and least < 1:
-                    free = [symbol for symbol in size.free_symbols if symbol in self.lows]
-                    at = ", ".join(f"{symbol} = {self.lows[symbol]}" for symbol in free)
+                least, at = dims.least(size, self.ranges)
+                if least < 1:
                     what = f"axis {axis} of {'its output' if port == 'return' else port} would be {least}"
-                    fix = "raise the lower end of the axis's range" if at else "change the settings"
+                    fix = "narrow the axis's range" if at else "change the settings"
                     self.wrong(node.where, f"{title}: {what}{' at ' + at if at else ''}", fix=fix)
                     return False
         return True
@@ -227,7 +244,8 @@ class _Checker:
             try:
                 self.probed[key] = self.probe.parameters(cls, settings)
             except Exception as error:  # a third party's constructor may raise anything
-                self.probed[key] = (str(error) or type(error).__name__).splitlines()[0]
+                said = (str(error) or type(error).__name__).splitlines()[0]
+                self.probed[key] = "its tensors are beyond any memory" if "overflow" in said.lower() else said
         result = self.probed[key]
         if isinstance(result, str):
             self.wrong(

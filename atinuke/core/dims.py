@@ -5,6 +5,7 @@ whether two sizes are equal.
 """
 
 import ast
+import itertools
 import math
 import operator
 import warnings
@@ -138,6 +139,14 @@ def _apply(op: ast.operator, a: Any, b: Any) -> Any:
 def equal(a: Size, b: Size) -> bool:
     """Whether two sizes are the same for every value of their axes."""
     return bool(a == b) or sympy.expand(a - b) == 0
+
+
+def least(size: Size, ranges: Mapping[Size, tuple[int, int]]) -> tuple[Size, str]:
+    """The smallest value of a size at the ends of the ranges of its axes, and these ends as `height = 2`."""
+    axes = sorted(size.free_symbols, key=str)
+    ends = (dict(zip(axes, end, strict=True)) for end in itertools.product(*(ranges[axis] for axis in axes)))
+    value, end = min(((size.subs(end), end) for end in ends), key=operator.itemgetter(0))
+    return value, ", ".join(f"{axis} = {number}" for axis, number in end.items())
 
 
 def solve(tree: ast.expr, values: Mapping[str, Any], size: Size) -> tuple[str, Size] | None:

@@ -1,7 +1,8 @@
 """A strict YAML document: YAML 1.2 scalars, every value with its place, every mistake collected.
 
-Only plain data comes out (dict, list, str, int, float, bool, None). Anchors, aliases, tags, repeated keys,
-non-string keys and deep nesting are mistakes, so that a file from a stranger can neither run code nor blow up.
+Only plain data comes out (dict, list, str, int, float, bool, None); a key is always the text that stands there.
+Anchors, aliases, tags, repeated keys, collections as keys and deep nesting are mistakes, so that a file from a stranger
+can neither run code nor blow up.
 """
 
 import math

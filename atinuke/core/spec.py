@@ -72,6 +72,7 @@ class _Reader:
 
     def graph(self) -> Graph:
         data = self.document.data
+        readable = isinstance(data, dict)
         if data is None and self.document.mistakes:
             data = {}  # the YAML itself is broken, and that has been said
         elif not isinstance(data, dict):
@@ -93,7 +94,7 @@ class _Reader:
             axes=frozen(self.axes(data)),
             inputs=frozen(self.inputs((), data)),
             nodes=frozen(self.nodes((), data)),
-            outputs=frozen(self.outputs((), data, unnamed=False)),
+            outputs=frozen(self.outputs((), data, unnamed=False) if readable else {"": Wire("")}),
             blocks=frozen(self.blocks(data)),
             where=self.document.place(()),
             places=self.places((), ("dims", "outputs")),
@@ -170,7 +171,7 @@ class _Reader:
         if dtype not in DTYPES:
             self.wrong(path, f"input `{name}` has the unknown dtype `{dtype}`", fix=close(dtype, sorted(DTYPES)))
             return broken
-        sizes = tuple(size.strip() for size in shape.split(",")) if shape.strip() else ()
+        sizes = _sizes(shape)
         if error := next(filter(None, map(_expression_error, sizes)), None):
             self.wrong(path, f"input `{name}` has a size that cannot be read", error)
             return broken
@@ -288,6 +289,18 @@ class _Reader:
                 found[group] = self.document.places[here]
                 found |= {f"{group}.{part}": self.document.places[(*here, part)] for part in self.parts.get(here, ())}
         return frozen(found)
+
+
+def _sizes(shape: str) -> tuple[str, ...]:
+    """The sizes between the commas, of which those inside `max(a, b)` are none."""
+    sizes, depth = [""], 0
+    for character in shape if shape.strip() else "":
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            sizes.append("")
+        else:
+            sizes[-1] += character
+    return tuple(size.strip() for size in sizes) if shape.strip() else ()
 
 
 def _kind(value: Any) -> str:

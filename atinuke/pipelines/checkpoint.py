@@ -11,20 +11,20 @@ So whatever happens, the newest folder named `step-...` is whole. One that never
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from atinuke.core.errors import AtinukeError, fail
+from atinuke.pipelines.section import Section
 
 WEIGHTS = "model.safetensors"
 OPTIMISER = "optimiser.safetensors"
@@ -32,6 +32,17 @@ STATE = "state.json"
 FILES = (WEIGHTS, OPTIMISER, STATE)
 SUMS = "SHA256SUMS"
 LISTED = 5
+
+
+class State(Section):
+    """What a run must know to go on: its step, the rows of one, the sampler's state, the good losses lately and how
+    many bad steps came last in a row (see `Watch`)."""
+
+    step: int = Field(gt=0)
+    rows: int = Field(gt=0)
+    sampler: dict[str, int]
+    recent: tuple[float, ...]
+    row: int = Field(ge=0)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -51,20 +62,20 @@ def load_weights(module: nn.Module, file: Path) -> None:
     _fill(weights(module), _read(file), file)
 
 
-def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: Mapping[str, Any], keep: int) -> Path:
-    """Writes the checkpoint of step `state["step"]` into `folder`, then removes all but the newest `keep`.
+def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: State, keep: int) -> Path:
+    """Writes the checkpoint of step `state.step` into `folder`, then removes all but the newest `keep`.
 
     Raises:
         AtinukeError: it could not be written (disk full); nothing is left of it and older ones are untouched.
     """
-    final = folder / f"step-{state['step']:06d}"
+    final = folder / f"step-{state.step:06d}"
     draft = folder / f".{final.name}.partial"
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         save_file({name: tensor.contiguous() for name, tensor in weights(module).items()}, draft / WEIGHTS)
         save_file(_optimiser_state(module, optimiser), draft / OPTIMISER)
-        (draft / STATE).write_text(json.dumps(state, allow_nan=False))
+        (draft / STATE).write_text(state.model_dump_json())
         (draft / SUMS).write_text("".join(f"{_hash(draft / name)}  {name}\n" for name in FILES))
         for path in (*draft.iterdir(), draft):
             _flush(path)
@@ -73,7 +84,7 @@ def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: Mapping[s
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise fail(
-            f"the checkpoint of step {state['step']} cannot be saved: {error}",
+            f"the checkpoint of step {state.step} cannot be saved: {error}",
             "checkpoints saved before it are untouched",
             where=str(final),
             fix="make room on the disk, then resume",
@@ -90,7 +101,7 @@ def saved(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), key=lambda path: (len(path.name), path.name))
 
 
-def load(path: Path, module: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
+def load(path: Path, module: nn.Module, optimiser: Optimizer) -> State:
     """Puts a checkpoint into a module and its optimiser; returns the state it was saved with.
 
     Raises:
@@ -100,13 +111,12 @@ def load(path: Path, module: nn.Module, optimiser: Optimizer) -> dict[str, Any]:
         verify(path)
         load_weights(module, path / WEIGHTS)
         _load_optimiser(module, optimiser, path / OPTIMISER)
-        state: dict[str, Any] = json.loads((path / STATE).read_text())
+        return _state(path / STATE)
     except AtinukeError as error:
         before = list(takewhile(lambda other: other != path, saved(path.parent)))
         remedy = f"remove it to go on from {before[-1].name}" if before else "remove it to begin again"
         details = (line for mistake in error.mistakes for line in (mistake.what, *mistake.details))
         raise fail("this checkpoint cannot be resumed", *details, where=str(path), fix=remedy) from None
-    return state
 
 
 def verify(path: Path) -> None:
@@ -125,6 +135,14 @@ def verify(path: Path) -> None:
     wrong += [f"{name} does not match its hash in {SUMS}" for name in found if found[name] != wanted.get(name)]
     if wrong:
         raise fail("the checkpoint is damaged", *wrong, where=str(path), fix="restore it from a copy")
+
+
+def _state(file: Path) -> State:
+    try:
+        return State.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        raise fail("is not the state of a run", *wrong[:LISTED], where=str(file)) from None
 
 
 def _optimiser_state(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:

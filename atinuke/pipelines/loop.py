@@ -44,8 +44,8 @@ class Batches(Protocol):
     """An endless source of micro-batches `{"input_ids", "labels"}`, int64 `[batch, context]`, with a position."""
 
     def __next__(self) -> Batch: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, int]: ...
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -207,13 +207,13 @@ class Loop:
         if not self.log:
             return
         self.log.flush()
-        state = {
-            "step": self.step,
-            "rows": self._rows(),
-            "sampler": self.job.batches.state_dict(),
-            "recent": list(self.watch.recent),
-            "row": self.watch.row,
-        }
+        state = checkpoint.State(
+            step=self.step,
+            rows=self._rows(),
+            sampler=self.job.batches.state_dict(),
+            recent=tuple(self.watch.recent),
+            row=self.watch.row,
+        )
         checkpoint.save(self.folder / "checkpoints", self.module, self.optimiser, state, self.recipe.keep)
 
     def _rows(self) -> int:
@@ -225,17 +225,17 @@ class Loop:
         if not found:
             return 0
         state = checkpoint.load(found[-1], self.module, self.optimiser)
-        if state["rows"] != self._rows():
+        if state.rows != self._rows():
             raise fail(
-                f"its steps have {state['rows']} rows, but those of this run would have {self._rows()}",
+                f"its steps have {state.rows} rows, but those of this run would have {self._rows()}",
                 f"batch {self.recipe.batch}, accumulate {self.recipe.accumulate}, processes {self.world.size}",
                 where=str(found[-1]),
                 fix="resume with as many processes, or change `accumulate` so that the product is the same",
             )
-        self.job.batches.load_state_dict(state["sampler"])
-        self.watch = Watch(self.recipe.on_bad_loss, state["recent"], state["row"])
+        self.job.batches.load_state_dict(state.sampler)
+        self.watch = Watch(self.recipe.on_bad_loss, state.recent, state.row)
         self.display.say(f"resumed from {found[-1].name}")
-        return int(state["step"])
+        return state.step
 
 
 def _tokens(batch: Batch) -> int:

@@ -13,6 +13,7 @@ batch: 8
 ```
 """
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -190,13 +191,17 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with its paths made absolute."""
 
     def path(text: str) -> str:
-        return str(folder / text)
+        return str(folder / Path(text).expanduser())
 
     def paths(texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(path, texts))
+        """Of data: a pattern stays one, but the folder's own name is none."""
+        return tuple(
+            path(text) if Path(path(text)).exists() else str(Path(glob.escape(str(folder))) / Path(text).expanduser())
+            for text in texts
+        )
 
     data, graph, tokenizer = recipe.data, recipe.graph, recipe.tokenizer
-    beside = (folder / graph.use).is_file()  # else it must be the name of a graph that ships
+    beside = Path(path(graph.use)).is_file()  # else it must be the name of a graph that ships
     return recipe.model_copy(
         update={
             "graph": graph.model_copy(update={"use": path(graph.use)}) if beside else graph,

@@ -72,7 +72,7 @@ class Sampler:
         """The position, and what it is a position in."""
         return {"position": self._position, **self._identity()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on exactly where the state was taken; `batch` and `world_size` may differ.
 
         Raises:
@@ -80,8 +80,8 @@ class Sampler:
         """
         mine = self._identity()
         theirs = {name: state.get(name) for name in mine}
-        position = state.get("position")
-        if theirs != mine or not isinstance(position, int) or position < 0:
+        position = state.get("position", -1)
+        if theirs != mine or position < 0:
             raise fail(
                 "the position is not one in this data",
                 f"it is of {theirs}",

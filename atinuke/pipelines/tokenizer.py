@@ -227,12 +227,10 @@ def _train(inner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: Ite
             yield text
 
     with ThreadPoolExecutor(1) as thread:
-        training = thread.submit(inner.train_from_iterator, read(), trainer)
         try:
-            training.result()
-        except KeyboardInterrupt:
+            thread.submit(inner.train_from_iterator, read(), trainer).result()
+        finally:
             stopped.set()
-            raise
 
 
 def _read(content: str, where: str | None) -> tokenizers.Tokenizer:

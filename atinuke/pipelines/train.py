@@ -11,6 +11,7 @@ tokenizer. Tokens lie in `shards/` beside the folder, where other runs find them
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -207,5 +208,6 @@ def _write(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise fail(f"cannot be written: {error.strerror or error}", where=str(path)) from None

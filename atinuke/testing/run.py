@@ -66,7 +66,7 @@ def run_laws(
 def _chosen(laws: Collection[str] | None) -> Collection[str]:
     for name in laws or ():
         if name not in LAWS:
-            raise fail(f"no law is called `{name}`", fix=close(name, LAWS))
+            raise fail(f"no law is called `{name}`", fix=close(name, LAWS) or f"use one of: {', '.join(LAWS)}")
     return LAWS if laws is None else laws
 
 

@@ -64,6 +64,8 @@ def test_check_counts_and_complains(run) -> None:
     assert mistake["details"] == ["d_model 384 is not a multiple of heads 7"]
     code, _, err = run("check", "nothing")
     assert (code, err.splitlines()[0]) == (2, "no graph file `nothing`")
+    code, out, err = run("cost", "nothing", "--json")
+    assert (code, err, json.loads(out)["mistakes"][0]["what"]) == (2, "", "no graph file `nothing`")
     code, out, _ = run("check", "gpt2", "--swap", "layer.F=feedforward.swiglu", "--json")
     assert json.loads(out)["ok"]
 
@@ -88,6 +90,20 @@ def test_cost_as_formula_and_figure(run) -> None:
     assert "sequence**2" in data["formulas"]["forward FLOPs"]
     assert run("cost", "atinuke", "--at", "batch=100000", "--at", "sequence=1")[0] == 2
     assert run("cost", "atinuke", "--at", "batch")[0] == 2
+
+
+def test_mistakes_of_the_file_and_of_the_changes_are_told_together(run, tmp_path: Path) -> None:
+    file = tmp_path / "graph.yaml"
+    file.write_text(
+        graphs.path("atinuke").read_text().replace("norm.layer,         in: add1,", "norm.layer, inn: 1, in: add1,")
+    )
+    code, _, err = run("check", file, "--set", "d_modle=4", "--set", "heads=2")
+    assert code == 2
+    assert "unknown key `inn`" in err
+    assert "no dim or axis `d_modle`\n  to fix: use `d_model`" in err
+    err = run("check", file, "--set", "heads=7")[2]
+    assert "unknown key `inn`" in err
+    assert "d_model 384 is not a multiple of heads 7" in err
 
 
 def test_schema_accepts_what_ships(run) -> None:

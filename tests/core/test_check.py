@@ -137,7 +137,27 @@ def one(text: str) -> str:
         ),
         (
             graph("y: {use: identity, in: x}", inputs="x: float[batch, sequence-2]"),
-            "y: axis 1 of its output would be 0 at sequence = 2\n",
+            "input `x` needs sizes that are whole and at least 1\n  `sequence-2` is 0 at sequence = 2\n",
+        ),
+        (
+            graph("y: {use: identity, in: x}", inputs="x: float[batch, 17-sequence, 16-sequence]"),
+            "input `x` needs sizes that are whole and at least 1\n  `16-sequence` is 0 at sequence = 16\n",
+        ),
+        (
+            graph("y: {use: identity, in: x}", inputs="x: float[batch, sequence/2]"),
+            "input `x` needs sizes that are whole and at least 1\n  `sequence/2` is not whole\n",
+        ),
+        (
+            graph(
+                "y: {use: text.embedding, in: x, with: {d_model: 8, vocab_size: $v}}", inputs="x: int64[batch, 8]"
+            ).replace("n: 3", "n: 3, v: 10**20"),
+            "y: text.embedding refuses its settings\n  its tensors are beyond any memory\n",
+        ),
+        (
+            graph(
+                "y: {use: text.embedding, in: x, with: {d_model: 8, vocab_size: $v}}", inputs="x: int64[batch, 8]"
+            ).replace("n: 3", "n: 3, v: 10**15"),
+            "the graph has 8,000,000,000,000,000 parameters, more than 1,000,000,000,000,000\n",
         ),
         (
             graph('y: {use: attention.self, in: x, with: {d_model: 8, heads: "${n+0.5}"}}'),
@@ -226,8 +246,8 @@ def test_a_block_may_name_part_of_an_axis() -> None:
     """
     nodes = "y: {use: halve, in: x}"
     assert checked(graph(nodes, inputs="x: 'float[batch, sequence//2, 8]'", more=more))
-    message = one(graph(nodes, inputs="x: 'float[batch, sequence//3, 8]'", more=more))
-    assert "axis 1 cannot be read as sequence//2 from sequence//3" in message
+    message = one(graph(nodes, inputs="x: 'float[batch, 1+sequence//3, 8]'", more=more))
+    assert "axis 1 cannot be read as sequence//2 from sequence//3 + 1" in message
 
 
 def test_settings_that_a_constructor_refuses_are_one_mistake() -> None:
@@ -288,6 +308,16 @@ def test_blocks_that_double_at_every_level_are_refused_quickly() -> None:
     text = "atinuke: 1\naxes: {batch: 1..4}\ninputs: {x: 'float[batch, 8]'}\nblocks:\n  "
     text += "\n  ".join(levels) + "\nnodes: {y: {use: b24, in: x}}\noutputs: {y: y}\n"
     assert any("more than 20,000 nodes" in str(mistake) for mistake in mistakes_of(text))
+
+
+def test_a_size_may_hold_commas_of_its_own() -> None:
+    text = graph("y: {use: identity, in: x}", inputs="x: 'float[max(2, min(3, batch)), 8]'")
+    assert str(checked(text).body.inputs["x"]) == "float[Max(2, Min(3, batch)), 8]"
+
+
+def test_what_is_no_mapping_is_one_mistake() -> None:
+    assert one("").startswith("a graph file must be a mapping\n  got nothing")
+    assert one("[1]").startswith("a graph file must be a mapping\n  got a list")
 
 
 def test_a_number_without_end_is_refused() -> None:

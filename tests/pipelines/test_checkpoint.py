@@ -30,6 +30,10 @@ def trained(settings: AdamW | SGD, width: int = 16) -> tuple[nn.Module, torch.op
 ADAMW = AdamW(name="adamw", lr=1e-2)
 
 
+def state(step: int) -> checkpoint.State:
+    return checkpoint.State(step=step, rows=2, sampler={"position": 5}, recent=(2.5, 0.1), row=0)
+
+
 @contextmanager
 def disk_of(size: int) -> Iterator[None]:
     """No file may grow beyond `size` bytes: the operating system's own failure, not a mock."""
@@ -44,9 +48,9 @@ def disk_of(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("settings", [ADAMW, SGD(name="sgd", lr=1e-2)])
 def test_what_is_saved_is_loaded(tmp_path: Path, settings: AdamW | SGD) -> None:
     toy, optimiser = trained(settings)
-    path = checkpoint.save(tmp_path, toy, optimiser, {"step": 3, "row": 0}, keep=1)
+    path = checkpoint.save(tmp_path, toy, optimiser, state(3), keep=1)
     other, theirs = trained(settings)
-    assert checkpoint.load(path, other, theirs) == {"step": 3, "row": 0}
+    assert checkpoint.load(path, other, theirs) == state(3)
     for (name, ours), (_, loaded) in zip(toy.named_parameters(), other.named_parameters(), strict=True):
         assert torch.equal(ours, loaded), name
         assert optimiser.state[ours].keys() == theirs.state[loaded].keys()
@@ -56,7 +60,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, settings: AdamW | SGD) -> None:
 
 
 def test_the_files_are_those_of_the_ecosystem(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, *trained(ADAMW), {"step": 3}, keep=1)
+    path = checkpoint.save(tmp_path, *trained(ADAMW), state(3), keep=1)
     tensors = load_file(path / "model.safetensors")
     assert "E.weight" in tensors
     assert "O.weight" not in tensors  # tied: stored once
@@ -68,7 +72,7 @@ def test_the_files_are_those_of_the_ecosystem(tmp_path: Path) -> None:
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     toy, optimiser = trained(ADAMW)
     for step in (9, 10, 1_000_000, 2_000_000):
-        checkpoint.save(tmp_path, toy, optimiser, {"step": step}, keep=2)
+        checkpoint.save(tmp_path, toy, optimiser, state(step), keep=2)
     assert [path.name for path in checkpoint.saved(tmp_path)] == ["step-1000000", "step-2000000"]
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -76,9 +80,9 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [0, 100, 2_000, 10_000])
 def test_a_full_disk_leaves_the_last_one_whole(tmp_path: Path, size: int) -> None:
     toy, optimiser = trained(ADAMW, width=32)
-    first = checkpoint.save(tmp_path, toy, optimiser, {"step": 1}, keep=1)
+    first = checkpoint.save(tmp_path, toy, optimiser, state(1), keep=1)
     with disk_of(size), pytest.raises(AtinukeError, match=r"step 2 cannot be saved: .*File too large") as caught:
-        checkpoint.save(tmp_path, toy, optimiser, {"step": 2}, keep=1)
+        checkpoint.save(tmp_path, toy, optimiser, state(2), keep=1)
     assert len(caught.value.mistakes) == 1
     assert list(tmp_path.iterdir()) == [first]
     checkpoint.load(first, toy, optimiser)
@@ -88,8 +92,8 @@ def test_a_full_disk_leaves_the_last_one_whole(tmp_path: Path, size: int) -> Non
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone", "empty"])
 def test_a_damaged_one_is_refused(tmp_path: Path, name: str, damage: str) -> None:
     toy, optimiser = trained(ADAMW)
-    checkpoint.save(tmp_path, toy, optimiser, {"step": 1}, keep=2)
-    path = checkpoint.save(tmp_path, toy, optimiser, {"step": 2}, keep=2)
+    checkpoint.save(tmp_path, toy, optimiser, state(1), keep=2)
+    path = checkpoint.save(tmp_path, toy, optimiser, state(2), keep=2)
     raw = (path / name).read_bytes()
     if damage == "gone":
         (path / name).unlink()
@@ -107,7 +111,7 @@ def test_a_damaged_one_is_refused(tmp_path: Path, name: str, damage: str) -> Non
 
 
 def test_one_of_another_model_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, *trained(ADAMW, width=8), {"step": 1}, keep=1)
+    path = checkpoint.save(tmp_path, *trained(ADAMW, width=8), state(1), keep=1)
     toy, optimiser = trained(ADAMW)
     before = {name: tensor.clone() for name, tensor in checkpoint.weights(toy).items()}
     with pytest.raises(AtinukeError, match=r"`E.weight` has shape \[17, 8\], but the model wants \[17, 16\]"):
@@ -124,3 +128,17 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_text(json.dumps({"not": "safetensors"}))
     with pytest.raises(AtinukeError, match="is not a readable safetensors file"):
         checkpoint.load_weights(Toy(), tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "foreign", ["[]", "{", '{"step": 1}', '{"step": "1", "rows": 2, "sampler": {}, "recent": [], "row": 0}']
+)
+def test_a_state_that_is_whole_but_foreign_is_refused(tmp_path: Path, foreign: str) -> None:
+    toy, optimiser = trained(ADAMW)
+    path = checkpoint.save(tmp_path, toy, optimiser, state(1), keep=1)
+    (path / "state.json").write_text(foreign)
+    sums = subprocess.run(["sha256sum", *checkpoint.FILES], cwd=path, check=True, capture_output=True, text=True)
+    (path / "SHA256SUMS").write_text(sums.stdout)
+    with pytest.raises(AtinukeError, match="is not the state of a run") as caught:
+        checkpoint.load(path, toy, optimiser)
+    assert "remove it to begin again" in str(caught.value)

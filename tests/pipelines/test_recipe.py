@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.recipe import Recipe, dump_recipe, load_recipe
+from atinuke.pipelines.text import find
 
 GOOD = """\
 graph: {use: atinuke, set: {layers: 2}}
@@ -70,6 +71,22 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert recipe.data.validation == ("/abs/held-out.txt",)
     assert recipe.tokenizer.file == str(tmp_path / "t.json")
     assert load(tmp_path, GOOD).graph.use == "atinuke"
+
+
+def test_a_folder_with_the_characters_of_patterns_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data [1]*"
+    (folder / "corpus").mkdir(parents=True)
+    for name in ("a.txt", "b.txt"):
+        (folder / "corpus" / name).write_text(name)
+    text = GOOD.replace("corpus/*.txt", "corpus/*.txt, corpus/a.txt, ~/c.txt").replace(
+        "validation: [/abs/held-out.txt], ", ""
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.txt").write_text("c")
+    recipe = load(folder, text)
+    assert find(recipe.data.train) == [tmp_path / "c.txt", folder / "corpus" / "a.txt", folder / "corpus" / "b.txt"]
+    (folder / "again.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(folder / "again.yaml") == recipe
 
 
 def test_every_mistake_is_reported_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
