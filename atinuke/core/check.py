@@ -82,6 +82,8 @@ class _Checker:
         sizes = {**scope, **{name: dims.axis(name) for name in graph.axes}}
         inputs = {name: self.input(name, value, sizes) for name, value in graph.inputs.items()}
         body = self.body("", graph.body(None), scope, inputs, level=len(self.levels))
+        for name, given in graph.slots.items():
+            self.slot(name, given, sizes, body)
         if self.parameters > MAX_PARAMETERS:
             what = f"the graph has {self.parameters:,} parameters, more than {MAX_PARAMETERS:,}"
             self.wrong(graph.where, what, fix="make its dims smaller: no machine can hold it")
@@ -105,8 +107,39 @@ class _Checker:
         for name, block in self.graph.blocks.items():
             if name in self.registry.components():
                 self.wrong(block.where, f"block `{name}` has the name of a component", fix="rename the block")
-            elif name not in used:
+            elif name not in used and not self.graph.slots:  # with a slot, it is there to be swapped in
                 self.wrong(block.where, f"block `{name}` is not used", fix="use it or delete it")
+
+    def slot(self, name: str, given: Mapping[str, Input], sizes: Scope, body: CheckedBody | None) -> None:
+        """A slot's node must give what the slot says; names that are neither dims nor axes stand for any size."""
+        where = self.graph.place(f"slots.{name}")
+        if name not in self.graph.nodes:
+            self.wrong(where, f"slot `{name}` is of no node", fix=close(name, self.graph.nodes))
+        if body is None or name not in self.graph.nodes:
+            return
+        outputs = body.nodes[name].outputs
+        known = {
+            size: sympy.sympify(value) for size, value in sizes.items() if not isinstance(value, str | bool | float)
+        }
+        fit = Fit({}, names={size: value for size, value in known.items() if value.is_integer})
+        for at, (output, declared) in enumerate(given.items()):
+            found = next(iter(outputs.values())) if at == 0 else outputs.get(output)
+            if found is None:
+                self.wrong(
+                    where,
+                    f"node `{name}` does not fill its slot",
+                    f"it gives no `{output}`",
+                    fix=close(output, outputs),
+                )
+            elif declared.dtype:
+                try:
+                    fit.feed(_port(output, declared), found)
+                except MisfitError as error:
+                    details = f"given {found}", f"by {body.nodes[name].node.use}"
+                    what = f"node `{name}` does not fill its slot" + (f": `{output}`" if output else "")
+                    self.wrong(
+                        where, what, *error.args, *details, fix="swap in what gives this size, or change the slot"
+                    )
 
     def body(
         self, title: str, block: Block, scope: Scope, inputs: Mapping[str, Type | None], level: int

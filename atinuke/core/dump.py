@@ -16,6 +16,9 @@ def dump(graph: Graph) -> str:
         lines.append(f"dims: {_flow(graph.dims)}")
     if graph.axes:
         lines.append(f"axes: {_flow({name: str(axis) for name, axis in graph.axes.items()})}")
+    if graph.slots:
+        lines.append("slots:")
+        lines += [f"  {name}: {_slot(given)}" for name, given in graph.slots.items()]
     lines += _inputs(graph.inputs, "")
     if graph.blocks:
         lines.append("blocks:")
@@ -25,6 +28,12 @@ def dump(graph: Graph) -> str:
     lines += _nodes(graph.nodes, "")
     lines.append(f"outputs: {_outputs(graph.outputs)}")
     return "\n".join(lines) + "\n"
+
+
+def _slot(given: Mapping[str, Input]) -> str:
+    if set(given) == {""}:
+        return _quoted(str(given[""]))
+    return "{" + ", ".join(f"{name}: {_quoted(str(value))}" for name, value in given.items()) + "}"
 
 
 def _inputs(inputs: Mapping[str, Input], indent: str) -> list[str]:

@@ -121,10 +121,10 @@ class Fit:
                 sizes[port.shape.at : port.shape.at] = self.leads[port.shape.lead]
         except (UnknownName, ValueError) as error:
             raise MisfitError(f"output `{port.name}` [{port.shape}] cannot be told: {error}") from None
-        return Type(_dtype(port.kinds), tuple(sizes))
+        return Type(dtype_of(port.kinds), tuple(sizes))
 
 
-def _dtype(kinds: frozenset[str]) -> str:
+def dtype_of(kinds: frozenset[str]) -> str:
     """The dtype of an output port: exact where it names one, else the graph's float, int64 or bool."""
     if len(kinds) == 1:
         return next(iter(kinds))

@@ -97,7 +97,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole graph file."""
+    """A whole graph file. `slots` says of nodes what they must give, whatever is swapped in for them: types by output,
+    under the name "" where there is only one."""
 
     name: str
     dims: Mapping[str, Plain]
@@ -106,6 +107,7 @@ class Graph:
     nodes: Mapping[str, Node]
     outputs: Mapping[str, Wire]
     blocks: Mapping[str, Block] = field(default_factory=frozen)
+    slots: Mapping[str, Mapping[str, Input]] = field(default_factory=frozen)
     where: Place | None = field(default=None, compare=False)
     places: Mapping[str, Place] = field(default_factory=frozen, compare=False)
 

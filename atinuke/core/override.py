@@ -1,17 +1,17 @@
 """Changes to a graph from outside: `--set d_model=512` and `--swap layer.P=identity`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from atinuke.core.document import scalar
 from atinuke.core.errors import AtinukeError, Mistake, fail, raise_all
-from atinuke.core.graph import Graph, Node, Range, frozen
+from atinuke.core.graph import Graph, Range, frozen
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
-from atinuke.core.signature import Signature, read_signature
 from atinuke.core.spec import RANGE
+from atinuke.core.swap import swap
 
 ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
 COMPONENT = re.compile(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*")
@@ -23,8 +23,7 @@ def override(
     """The graph with dims and axes set and components swapped.
 
     `sets` are texts such as `d_model=512` or `sequence=1..2048`. `swaps` are texts such as `E=vision.patches` or
-    `layer.P=position.layerwise(turns=0)`: the node keeps its wires and the settings that the new component has too;
-    a setting that the new component requires, and that a dim is named after, takes that dim.
+    `layer.P=position.layerwise(turns=0)` (see `swap.swap`).
 
     Raises:
         AtinukeError: with everything that does not fit.
@@ -73,28 +72,11 @@ def _swap(graph: Graph, text: str, registry: Registry) -> Graph:
     match = COMPONENT.fullmatch(written)
     if not equals or not match:
         raise fail("must look like node=component", where=where, fix="write for instance layer.P=identity")
-    block, name = _find(graph, target.strip(), where)
-    node = graph.body(block).nodes[name]
     given = _arguments(match[2] or "", where)
-    if match[1] in graph.blocks:
-        return graph.with_node(name, replace(node, use=match[1], settings=frozen(given)), block)
     try:
-        signature = read_signature(registry.load(match[1]))
+        return swap(graph, target.strip(), match[1], given, registry)
     except AtinukeError as error:
         raise AtinukeError(*(replace(mistake, where=where) for mistake in error.mistakes)) from None
-    return graph.with_node(name, _fitted(node, match[1], signature, given, graph.dims), block)
-
-
-def _find(graph: Graph, target: str, where: str) -> tuple[str | None, str]:
-    """The block (None at the top) and name of a node: `E`, or `layer.P` for one inside a block."""
-    block, _, name = target.rpartition(".")
-    if block and block not in graph.blocks:
-        raise fail(f"the graph has no block `{block}`", where=where, fix=close(block, graph.blocks))
-    nodes = graph.body(block or None).nodes
-    if name in nodes:
-        return block or None, name
-    inside = [f"{b}.{name}" for b, body in graph.blocks.items() if name in body.nodes]
-    raise fail(f"the graph has no node `{target}`", where=where, fix=close(target, inside or nodes))
 
 
 def _arguments(text: str, where: str) -> dict[str, Any]:
@@ -105,15 +87,3 @@ def _arguments(text: str, where: str) -> dict[str, Any]:
             raise fail("settings must look like (name=value, ...)", f"got {part!r}", where=where)
         given[match[1]] = _value(match[2], where)
     return given
-
-
-def _fitted(node: Node, use: str, signature: Signature, given: Mapping[str, Any], dims: Mapping[str, Any]) -> Node:
-    """The node with another component: what it was given and the new one has too is kept."""
-    kept = {name: value for name, value in node.settings.items() if name in signature.settings}
-    named = {name: f"${name}" for name, s in signature.settings.items() if s.required and name in dims}
-    inputs = node.inputs
-    if isinstance(inputs, Mapping):
-        inputs = frozen({port: wire for port, wire in inputs.items() if port in signature.inputs})
-        if len(inputs) < len(node.inputs) and not inputs:
-            inputs = tuple(node.inputs.values())[: len(signature.inputs)]  # type: ignore[union-attr]
-    return replace(node, use=use, inputs=inputs, settings=frozen({**named, **kept, **given}), tie=frozen())

@@ -62,6 +62,7 @@ def json_schema(registry: Registry) -> Schema:
                 "axes": _named(
                     _any({"type": "integer", "minimum": 1}, _text(r"[0-9]{1,15}\.\.[0-9]{1,15}", "low..high"))
                 ),
+                "slots": _named(_any({"$ref": "#/$defs/type"}, _named({"$ref": "#/$defs/type"}))),
                 "inputs": {"$ref": "#/$defs/inputs"},
                 "blocks": _named({"$ref": "#/$defs/block"}),
                 "nodes": {"$ref": "#/$defs/nodes"},
@@ -73,7 +74,8 @@ def json_schema(registry: Registry) -> Schema:
             "expression": {"type": "string", "maxLength": 200, "description": "An expression, such as 4*d_model"},
             "reference": REFERENCE,
             "wire": _text(rf"{WORD}(\.{WORD})?", "A node or input, or an output of a node: norm, experts.balance_loss"),
-            "inputs": _named(_text(rf"\s*({'|'.join(sorted(DTYPES))})\s*\[.*\]\s*\??\s*", "int64[batch, sequence]")),
+            "type": _text(rf"\s*({'|'.join(sorted(DTYPES))})\s*\[.*\]\s*\??\s*", "int64[batch, sequence]"),
+            "inputs": _named({"$ref": "#/$defs/type"}),
             "nodes": _named({"$ref": "#/$defs/node"}),
             "outputs": {**_named({"$ref": "#/$defs/wire"}), "type": "object", "minProperties": 1},
             "block": _object(

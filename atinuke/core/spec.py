@@ -19,7 +19,7 @@ from atinuke.core.signature import DTYPES
 
 VERSION = 1
 
-TOP_KEYS = ("atinuke", "name", "dims", "axes", "inputs", "blocks", "nodes", "outputs")
+TOP_KEYS = ("atinuke", "name", "dims", "axes", "slots", "inputs", "blocks", "nodes", "outputs")
 BLOCK_KEYS = ("inputs", "nodes", "outputs")
 NODE_KEYS = ("use", "in", "with", "repeat", "tie")
 
@@ -96,8 +96,9 @@ class _Reader:
             nodes=frozen(self.nodes((), data)),
             outputs=frozen(self.outputs((), data, unnamed=False) if readable else {"": Wire("")}),
             blocks=frozen(self.blocks(data)),
+            slots=frozen(self.slots(data)),
             where=self.document.place(()),
-            places=self.places((), ("dims", "outputs")),
+            places=self.places((), ("dims", "slots", "outputs")),
         )
 
     def keys(self, path: KeyPath, data: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -161,19 +162,36 @@ class _Reader:
             found[name] = self.input(here, name, value)
         return found
 
-    def input(self, path: KeyPath, name: str, value: Any) -> Input:
+    def slots(self, data: Mapping[str, Any]) -> dict[str, Mapping[str, Input]]:
+        found: dict[str, Mapping[str, Input]] = {}
+        for name, value in self.mapping(("slots",), data.get("slots"), "slots").items():
+            path: KeyPath = ("slots", name)
+            if isinstance(value, str):
+                found[name] = frozen({"": self.input(path, name, value, what="slot")})
+                continue
+            given = self.mapping(path, value, f"slot `{name}`")
+            if not given:
+                self.wrong(
+                    path, f"slot `{name}` says nothing", fix="write what its node must give: float[batch, d_model]"
+                )
+            found[name] = frozen(
+                {output: self.input((*path, output), output, text, what="output") for output, text in given.items()}
+            )
+        return found
+
+    def input(self, path: KeyPath, name: str, value: Any, what: str = "input") -> Input:
         broken = Input("", (), where=self.document.place(path))
         match = INPUT.fullmatch(value) if isinstance(value, str) else None
         if not match:
-            self.wrong(path, f"input `{name}` must look like int64[batch, sequence]", f"got {value!r}")
+            self.wrong(path, f"{what} `{name}` must look like int64[batch, sequence]", f"got {value!r}")
             return broken
         dtype, shape, optional = match.groups()
         if dtype not in DTYPES:
-            self.wrong(path, f"input `{name}` has the unknown dtype `{dtype}`", fix=close(dtype, sorted(DTYPES)))
+            self.wrong(path, f"{what} `{name}` has the unknown dtype `{dtype}`", fix=close(dtype, sorted(DTYPES)))
             return broken
         sizes = _sizes(shape)
         if error := next(filter(None, map(_expression_error, sizes)), None):
-            self.wrong(path, f"input `{name}` has a size that cannot be read", error)
+            self.wrong(path, f"{what} `{name}` has a size that cannot be read", error)
             return broken
         return Input(dtype, sizes, bool(optional), self.document.place(path))
 
