@@ -7,10 +7,41 @@ from typing import Annotated, Any
 import typer
 
 from atinuke.cli.say import NONE, AsJson, say, say_json
-from atinuke.core.errors import AtinukeError
+from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.registry import Registry
 
-app = typer.Typer(help="Components and the plugins that provide them.", no_args_is_help=True)
+app = typer.Typer(help="Components and the plugins that provide them.")
+
+
+@app.callback(invoke_without_command=True)
+def plugins(
+    context: typer.Context,
+    fits: Annotated[
+        str | None, typer.Option(help="List what could be swapped in for a node of a graph.", metavar="FILE:NODE")
+    ] = None,
+) -> None:
+    """Components and the plugins that provide them."""
+    if fits is not None:
+        _fits(fits)
+    elif context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+def _fits(text: str) -> None:
+    from rich.table import Table
+
+    from atinuke.compile.fits import candidates
+    from atinuke.compile.front import open_graph
+
+    file, colon, node = text.rpartition(":")
+    if not colon:
+        raise fail("must look like FILE:NODE", where=f"--fits {text}", fix="write for instance atinuke:layer.P")
+    registry = Registry()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for found in candidates(open_graph(file, registry=registry).graph, node, registry):
+        needs = f"with {', '.join(found.missing)}" if found.missing else ""
+        table.add_row(found.name, needs, found.summary)
+    say(table if table.row_count else f"nothing else fits `{node}`")
 
 
 @app.command(name="list")

@@ -28,7 +28,7 @@ def swap(graph: Graph, target: str, use: str, given: Mapping[str, Any], registry
     Raises:
         AtinukeError: there is no such node or component.
     """
-    block, name = _find(graph, target)
+    block, name = find_node(graph, target)
     node = graph.body(block).nodes[name]
     if use in graph.blocks:
         new = replace(node, use=use, settings=frozen(given), tie=frozen())
@@ -42,8 +42,12 @@ def swap(graph: Graph, target: str, use: str, given: Mapping[str, Any], registry
     return graph.with_node(name, replace(new, inputs=_kept(node, ports)), block)
 
 
-def _find(graph: Graph, target: str) -> tuple[str | None, str]:
-    """The block (None at the top) and name of a node."""
+def find_node(graph: Graph, target: str) -> tuple[str | None, str]:
+    """The block (None at the top) and name of a node.
+
+    Raises:
+        AtinukeError: there is no such node.
+    """
     block, _, name = target.rpartition(".")
     if block and block not in graph.blocks:
         raise fail(f"the graph has no block `{block}`", fix=close(block, graph.blocks))

@@ -125,6 +125,18 @@ def test_plugins_list_show_and_check(run) -> None:
     assert (code, err) == (2, "no component is called `norm.rsm`\n  to fix: use `norm.rms`\n")
 
 
+def test_what_fits_a_node_is_listed(run) -> None:
+    code, out, _ = run("plugins", "--fits", "atinuke:layer.F")
+    listed = {line.split()[0] for line in out.splitlines()}
+    assert code == 0
+    assert {"feedforward.relu", "feedforward.swiglu", "identity", "norm.rms"} <= listed
+    assert not listed & {"feedforward.gelu", "text.embedding", "position.alibi", "concat", "head.vocabulary"}
+    assert "with experts" in next(line for line in out.splitlines() if line.startswith("feedforward.experts"))
+    assert "no node `layer.X`" in run("plugins", "--fits", "atinuke:layer.X")[2]
+    assert "must look like FILE:NODE" in run("plugins", "--fits", "atinuke")[2]
+    assert "Usage" in run("plugins")[1]
+
+
 def test_from_a_recipe_to_a_text(run, trained: Path) -> None:
     code, out, _ = run("train", trained / "recipe.yaml", "--run", trained / "run")
     assert (code, out.splitlines()[0]) == (0, f"finished after 6 steps: {trained / 'run'}")
