@@ -21,6 +21,9 @@ Changes = Annotated[list[str], typer.Option("--set", help="Change the recipe: op
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML).")],
     run: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME for NAME.yaml unless given.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Begin with the weights of this run where names and shapes agree.")
+    ] = None,
     sets: Changes = NONE,
 ) -> None:
     """Train by a recipe; Ctrl-C saves, and `resume` goes on."""
@@ -28,7 +31,7 @@ def train(
     from atinuke.pipelines.train import start
 
     folder = run or Path("runs") / recipe.stem
-    _told(start(load_recipe(recipe, sets), folder))
+    _told(start(load_recipe(recipe, sets), folder, init=init))
 
 
 def resume(run: Folder, sets: Changes = NONE) -> None:

@@ -59,7 +59,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
     Raises:
         AtinukeError: the file is unreadable, or its names and shapes are not exactly those of the module.
     """
-    _fill(weights(module), _read(file), file)
+    _fill(weights(module), read(file), file)
 
 
 def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: State, keep: int) -> Path:
@@ -157,14 +157,19 @@ def _optimiser_state(module: nn.Module, optimiser: Optimizer) -> dict[str, Tenso
 def _load_optimiser(module: nn.Module, optimiser: Optimizer, file: Path) -> None:
     parameters = dict(module.named_parameters())
     optimiser.state.clear()
-    for flat, tensor in _read(file).items():
+    for flat, tensor in read(file).items():
         kind, _, name = flat.partition(".")
         if name not in parameters:
             raise fail(f"holds `{flat}`, but the model has no parameter `{name}`", where=str(file))
         optimiser.state[parameters[name]][kind] = tensor.to(parameters[name].device)
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def read(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        AtinukeError: it cannot be read.
+    """
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

@@ -3,6 +3,7 @@
     recipe.yaml     what was asked for, defaults written out and paths absolute
     graph.yaml      the graph that is trained
     tokenizer.json
+    init.safetensors  the weights of another run that it began with, if any
     checkpoints/    see `checkpoint`
     log.jsonl, tensorboard/, loss.png
 
@@ -28,8 +29,9 @@ from atinuke.core.errors import fail
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
 from atinuke.core.rewrite import rewrite
-from atinuke.pipelines import log
+from atinuke.pipelines import checkpoint, log
 from atinuke.pipelines.corpus import prepare
+from atinuke.pipelines.init import adopt, copy_weights
 from atinuke.pipelines.loop import Job, Loop, Outcome
 from atinuke.pipelines.recipe import Recipe, dump_recipe, load_recipe
 from atinuke.pipelines.sampler import Sampler, in_order
@@ -38,13 +40,14 @@ from atinuke.pipelines.text import documents, find
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.world import World, joined
 
-RECIPE, GRAPH, TOKENIZER, SHARDS = "recipe.yaml", "graph.yaml", "tokenizer.json", "shards"
+RECIPE, GRAPH, TOKENIZER, SHARDS, INIT = "recipe.yaml", "graph.yaml", "tokenizer.json", "shards", "init.safetensors"
 COPIES = 4  # of the weights: themselves, their gradients, and AdamW's two moments
 FIXED = ("graph", "data", "tokenizer", "seed")
 
 
-def start(recipe: Recipe, folder: Path, console: Console | None = None) -> Outcome:
-    """Trains by a recipe in a new folder, or in one whose run has not made a step yet.
+def start(recipe: Recipe, folder: Path, console: Console | None = None, init: Path | None = None) -> Outcome:
+    """Trains by a recipe in a new folder, or in one whose run has not made a step yet; `init` is a run whose weights it
+    begins with, as far as the two graphs have tensors in common.
 
     Raises:
         AtinukeError: the folder holds a run already; the recipe, its graph or its data are wrong; or see `Loop.run`.
@@ -52,7 +55,7 @@ def start(recipe: Recipe, folder: Path, console: Console | None = None) -> Outco
     with joined() as world:
         with world.first() as is_first:
             if is_first:
-                _begin(recipe, folder)
+                _begin(recipe, folder, init)
         return _go_on(recipe, folder, world, console or Console(stderr=True))
 
 
@@ -73,7 +76,7 @@ def resume(folder: Path, overrides: Sequence[str] = (), console: Console | None 
         return _go_on(recipe, folder, world, console or Console(stderr=True))
 
 
-def _begin(recipe: Recipe, folder: Path) -> None:
+def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
     """Writes what a run begins with, once its graph is known to hold."""
     if (folder / log.NAME).exists():
         raise fail(
@@ -93,8 +96,13 @@ def _begin(recipe: Recipe, folder: Path) -> None:
     find(recipe.data.validation)
     if recipe.tokenizer.file:
         Tokenizer.load(recipe.tokenizer.file, recipe.tokenizer.end_of_text)
+    if init:
+        _require_same_tokens(recipe, init)
     _write(folder / GRAPH, dump(checked.graph))
-    (folder / TOKENIZER).unlink(missing_ok=True)
+    for left in (TOKENIZER, INIT):
+        (folder / left).unlink(missing_ok=True)
+    if init:
+        copy_weights(init, folder / INIT)
     _write(folder / RECIPE, dump_recipe(recipe))
 
 
@@ -108,8 +116,13 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
         train, validation = _tokens(recipe, tokenizer, folder.parent / SHARDS, console if is_first else None)
     sizes = {"batch": recipe.batch, "context": recipe.data.context}
     torch.manual_seed(recipe.seed)
+    module = build(_trainable(checked, recipe))
+    if (folder / INIT).exists() and not checkpoint.saved(folder / "checkpoints"):
+        adopted = adopt(module, folder / INIT)
+        for line in adopted.lines() if is_first else ():
+            console.print(line, highlight=False)
     job = Job(
-        build(_trainable(checked, recipe)),
+        module,
         Sampler(train, **sizes, seed=recipe.seed, rank=world.rank, world_size=world.size),
         (lambda: in_order(validation, **sizes)) if validation else None,
         figures.training_flops / (recipe.batch * recipe.data.context),
@@ -174,6 +187,16 @@ def _tokenizer(recipe: Recipe, path: Path, console: Console) -> Tokenizer:
             tokenizer = Tokenizer.train(texts, wanted.vocab_size, wanted.end_of_text)
     tokenizer.save(path)
     return tokenizer
+
+
+def _require_same_tokens(recipe: Recipe, init: Path) -> None:
+    """Refuses weights whose tokens are not those of the recipe: an embedding would be of other words."""
+    wanted, theirs = recipe.tokenizer, init / TOKENIZER
+    if theirs.exists():
+        same = wanted.file and Path(wanted.file).is_file() and Path(wanted.file).read_bytes() == theirs.read_bytes()
+        if not same:
+            fix = f"write into the recipe: tokenizer: {{file: {theirs}}}"
+            raise fail("the weights to begin with belong to another tokenizer", where=str(init), fix=fix)
 
 
 def _require_room(checked: CheckedGraph, tokens: int) -> None:

@@ -161,6 +161,45 @@ def test_blocks_are_checkpointed_in_a_real_graph(corpus: Path) -> None:
     assert weights(corpus / "plain") == weights(corpus / "kept")
 
 
+def test_a_run_can_begin_with_the_weights_of_another(corpus: Path) -> None:
+    start(corpus, "first")
+    first = load_file(checkpoint.saved(corpus / "first" / "checkpoints")[-1] / "model.safetensors")
+    shown = StringIO()
+    same_tokens = (
+        "tokenizer={file: first/tokenizer.json}",
+        "graph.swap={layer.norm1: norm.rms}",
+        "steps=1",
+        "schedule.warmup=0",
+    )
+    recipe = load_recipe(corpus / "recipe.yaml", (*same_tokens, "optimiser.lr=1e-9", "schedule.decay=0"))
+    train.start(recipe, corpus / "second", Console(file=shown, width=300), init=corpus / "first")
+    second = load_file(checkpoint.saved(corpus / "second" / "checkpoints")[-1] / "model.safetensors")
+    gone = {"stack.0.norm1.bias", "stack.1.norm1.bias"}
+    assert first.keys() - second.keys() == gone
+    assert all(torch.allclose(second[name], first[name], atol=1e-6) for name in second)
+    assert f"kept {len(second)} tensors: E.weight" in shown.getvalue()
+    assert "dropped 2 tensors: stack.0.norm1.bias, stack.1.norm1.bias" in shown.getvalue()
+    assert "new 0 tensors" in shown.getvalue()
+    before = weights(corpus / "second")
+    resume(corpus, "second", "steps=2")  # goes on from its own checkpoint
+    assert weights(corpus / "second") != before
+
+
+@pytest.mark.parametrize(
+    ("init", "overrides", "message"),
+    [
+        ("nowhere", (), "nowhere  has no checkpoint to begin from\n"),
+        ("first", (), "first  the weights to begin with belong to another tokenizer\n  to fix: write into the recipe"),
+    ],
+)
+def test_weights_that_cannot_be_begun_with(corpus: Path, init: str, overrides: tuple[str, ...], message: str) -> None:
+    if init == "first":
+        start(corpus, "first", "steps=3")
+    with pytest.raises(AtinukeError) as caught:
+        train.start(load_recipe(corpus / "recipe.yaml", overrides), corpus / "run", Console(quiet=True), corpus / init)
+    assert message in str(caught.value)
+
+
 def test_two_seeds_differ_and_one_does_not(corpus: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         start(corpus, name, f"seed={seed}")
