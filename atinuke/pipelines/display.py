@@ -23,7 +23,9 @@ class Display:
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Moves the bar; `figures` is the step's record in the log."""
-        text = "loss {loss:.3f}  lr {lr:.2e}  {tokens_per_second:,.0f} tokens/s".format(**figures)
+        text = "loss {loss:.3f}  lr {lr:.2e}".format(**figures)
+        speed, unit = next((v, k.removesuffix("_per_second")) for k, v in figures.items() if k.endswith("_per_second"))
+        text += f"  {speed:,.0f} {unit}/s"
         if "mfu" in figures:
             text += f"  MFU {figures['mfu']:.0%}"
         self._progress.update(self._task, completed=step, figures=text)

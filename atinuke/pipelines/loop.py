@@ -4,16 +4,16 @@ Everything a step does depends on the weights, the sampler's position, the step'
 of that is in a checkpoint: a run that is killed at any moment and resumed ends with the same weights, bit for bit.
 Dropout draws from a generator that each step seeds anew, so no generator's state needs to be kept.
 
-The loss of a step is the mean over its tokens, however they are spread over micro-batches and processes: two processes
-give the same step as one with twice the batch.
+The loss of a step is the mean over its tokens (or rows), however they are spread over micro-batches and processes: two
+processes give the same step as one with twice the batch.
 """
 
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from signal import Signals
@@ -40,8 +40,13 @@ from atinuke.pipelines.world import World
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
+def predicted_tokens(batch: Batch) -> int:
+    """How many tokens of a batch are predicted."""
+    return int((batch["labels"] != IGNORED).sum())
+
+
 class Batches(Protocol):
-    """An endless source of micro-batches `{"input_ids", "labels"}`, int64 `[batch, context]`, with a position."""
+    """An endless source of micro-batches, each the inputs of the module by name, with a position."""
 
     def __next__(self) -> Batch: ...
     def state_dict(self) -> dict[str, int]: ...
@@ -50,12 +55,21 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on what. `module(**batch)` returns a tuple with the field `loss`, the mean over its tokens."""
+    """What is trained on what.
+
+    `module(**batch)` returns a tuple whose fields `losses` are means over what `count` counts in a batch (its tokens,
+    or its rows: the `unit`). Their sum with these weights is made smaller; `figures` are further fields that are
+    logged.
+    """
 
     module: nn.Module
     batches: Batches
     validation: Callable[[], Iterable[Batch]] | None = None
-    flops_per_token: float | None = None
+    losses: Mapping[str, float] = field(default_factory=lambda: {"loss": 1.0})
+    figures: tuple[str, ...] = ()
+    count: Callable[[Batch], int] = predicted_tokens
+    unit: str = "tokens"
+    flops_per_unit: float | None = None
     bytes_per_token: float | None = None
 
 
@@ -86,7 +100,7 @@ class Loop:
         elif recipe.compile == "whole":
             self.module.compile()
         self.model = world.share(self.module)
-        self.peak = gemm_peak(DTYPES[recipe.precision], world.device) if job.flops_per_token else None
+        self.peak = gemm_peak(DTYPES[recipe.precision], world.device) if job.flops_per_unit else None
 
     def run(self) -> Outcome:
         """Trains until the recipe's last step, or until a signal comes.
@@ -118,9 +132,10 @@ class Loop:
         torch.manual_seed(_seed(recipe.seed, self.step, self.world.rank))
         self.model.train()
         batches = [next(self.job.batches) for _ in range(recipe.accumulate)]
-        (tokens,) = self.world.sum(sum(map(_tokens, batches)))
-        losses = [self._backward(batch, tokens, last=batch is batches[-1]) for batch in batches]
-        loss, *others = self.world.sum(*torch.stack(losses).sum(0).tolist())
+        (count,) = self.world.sum(sum(map(self.job.count, batches)))
+        found = [self._backward(batch, count, last=batch is batches[-1]) for batch in batches]
+        figures = self._named(self.world.sum(*torch.stack(found).sum(0).tolist()))
+        loss = figures["loss"]
         parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
@@ -138,25 +153,33 @@ class Loop:
             return
 
         seconds = time.perf_counter() - begin
-        speed = tokens / seconds
-        figures = {"loss": loss, **dict(zip(recipe.objective.losses, others, strict=True)), "lr": lr}
-        figures |= {"gradient_norm": norm.item(), "seconds": seconds, "tokens_per_second": speed}
-        if self.peak and self.job.flops_per_token:
-            figures["mfu"] = speed * self.job.flops_per_token / (self.peak * self.world.size)
+        speed = count / seconds
+        figures |= {"lr": lr, "gradient_norm": norm.item(), "seconds": seconds, f"{self.job.unit}_per_second": speed}
+        if self.peak and self.job.flops_per_unit:
+            figures["mfu"] = speed * self.job.flops_per_unit / (self.peak * self.world.size)
         self._record(**figures)
         self.display.step(self.step, figures)
 
-    def _backward(self, batch: Batch, tokens: float, last: bool) -> Tensor:
-        """Adds a micro-batch to the gradients; returns its share of the step's loss and of the further losses."""
-        weights = self.recipe.objective.losses
-        share = _tokens(batch) / tokens
+    def _backward(self, batch: Batch, count: float, last: bool) -> Tensor:
+        """Adds a micro-batch to the gradients; returns its share of the step's losses and figures."""
+        weights = tuple(self.job.losses.values())
+        share = self.job.count(batch) / count
         # Processes exchange gradients with the last micro-batch only. They average, so each mean is made a sum again.
         with nullcontext() if last or self.world.size == 1 else self.model.no_sync():  # type: ignore[operator]
-            output = self._forward(batch)
-            losses = torch.stack([output.loss, *(getattr(output, name) for name in weights)]).float() * share
-            objective = losses @ losses.new_tensor([1.0, *weights.values()])
+            values = self._values(self._forward(batch)) * share
+            objective = values[: len(weights)] @ values.new_tensor(weights)
             torch.autograd.backward(objective * self.world.size)
-        return losses.detach()
+        return values.detach()
+
+    def _values(self, output: Any) -> Tensor:
+        """The losses, and behind them the figures."""
+        return torch.stack([getattr(output, name).float() for name in (*self.job.losses, *self.job.figures)])
+
+    def _named(self, values: Sequence[float]) -> dict[str, float]:
+        """Losses and figures by name; `loss` is the sum of all losses where none has that name."""
+        named = dict(zip((*self.job.losses, *self.job.figures), values, strict=True))
+        total = sum(weight * named[name] for name, weight in self.job.losses.items())
+        return {"loss": total, **named}
 
     def _forward(self, batch: Batch) -> Any:
         device = self.world.device
@@ -165,18 +188,20 @@ class Loop:
 
     @torch.no_grad()
     def _evaluate(self, batches: Iterable[Batch]) -> None:
-        """The loss over the validation batches, each process taking its turn."""
+        """The losses and figures over the validation batches, each process taking its turn."""
         self.model.eval()
-        total = count = 0.0
+        total = torch.zeros(len(self.job.losses) + len(self.job.figures), dtype=torch.float64)
+        count = 0
         for index, batch in enumerate(islice(batches, self.recipe.evaluate_batches)):
             if index % self.world.size == self.world.rank:
-                total += self._forward(batch).loss.item() * _tokens(batch)
-                count += _tokens(batch)
-        total, count = self.world.sum(total, count)
-        loss = total / count
-        figures = {"validation_loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+                total += self._values(self._forward(batch)).double().cpu() * self.job.count(batch)
+                count += self.job.count(batch)
+        *sums, counted = self.world.sum(*total.tolist(), count)
+        figures = {f"validation_{name}": value for name, value in self._named([s / counted for s in sums]).items()}
+        if self.job.unit == "tokens":
+            figures["perplexity"] = math.exp(min(figures["validation_loss"], 700.0))
         if self.job.bytes_per_token:
-            figures["bits_per_byte"] = loss / math.log(2) / self.job.bytes_per_token
+            figures["bits_per_byte"] = figures["validation_loss"] / math.log(2) / self.job.bytes_per_token
         self._record(**figures)
         said = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())
         self.display.say(f"step {self.step}: {said}")
@@ -236,11 +261,6 @@ class Loop:
         self.watch = Watch(self.recipe.on_bad_loss, state.recent, state.row)
         self.display.say(f"resumed from {found[-1].name}")
         return state.step
-
-
-def _tokens(batch: Batch) -> int:
-    """How many tokens of a batch are predicted."""
-    return int((batch["labels"] != IGNORED).sum())
 
 
 def _seed(seed: int, step: int, rank: int) -> int:

@@ -125,8 +125,9 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
         module,
         Sampler(train, **sizes, seed=recipe.seed, rank=world.rank, world_size=world.size),
         (lambda: in_order(validation, **sizes)) if validation else None,
-        figures.training_flops / (recipe.batch * recipe.data.context),
-        validation.bytes / len(validation) if validation else None,
+        {"loss": 1.0, **recipe.objective.losses},
+        flops_per_unit=figures.training_flops / (recipe.batch * recipe.data.context),
+        bytes_per_token=validation.bytes / len(validation) if validation else None,
     )
     loop = Loop(recipe, folder, job, world, console)
     if is_first:

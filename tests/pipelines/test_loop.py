@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
 
 
 def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
-    outcome = train(tmp_path, toy.recipe(steps=60, objective={"losses": {"balance_loss": 0.01}}))
+    job = replace(toy.job(), losses={"loss": 1.0, "balance_loss": 0.01})
+    outcome = train(tmp_path, toy.recipe(steps=60), job)
     assert outcome == Outcome(tmp_path, 60)
     records = log.read(tmp_path / "log.jsonl")
     losses = [record["loss"] for record in records if "loss" in record]
@@ -51,6 +53,26 @@ def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
     assert {"balance_loss", "lr", "gradient_norm", "seconds", "tokens_per_second"} <= records[0].keys()
     assert [path.name for path in checkpoint.saved(tmp_path / "checkpoints")] == ["step-000055", "step-000060"]
     assert (tmp_path / "loss.png").exists()
+
+
+def test_losses_are_summed_by_weight_and_counted_in_the_jobs_unit(tmp_path: Path) -> None:
+    job = replace(toy.job(), losses={"balance_loss": 0.5}, unit="rows", count=lambda batch: len(batch["labels"]))
+    train(tmp_path, toy.recipe(steps=4, evaluate_every=4), job)
+    first, *_, last = log.read(tmp_path / "log.jsonl")
+    assert first["loss"] == pytest.approx(0.5 * first["balance_loss"])
+    assert "rows_per_second" in first
+    assert "perplexity" not in last
+    with torch.no_grad():
+        expected = [job.module.eval()(**batch).balance_loss.item() for batch in toy.validation()]
+    assert last["validation_balance_loss"] == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+    assert last["validation_loss"] == pytest.approx(0.5 * last["validation_balance_loss"])
+
+
+def test_figures_are_logged_and_not_minimised(tmp_path: Path) -> None:
+    train(tmp_path / "with", toy.recipe(steps=4), replace(toy.job(), figures=("balance_loss",)))
+    train(tmp_path / "without", toy.recipe(steps=4))
+    assert "balance_loss" in log.read(tmp_path / "with" / "log.jsonl")[0]
+    assert same(final(tmp_path / "with"), final(tmp_path / "without"))
 
 
 def test_evaluation_is_the_mean_over_tokens(tmp_path: Path) -> None:
