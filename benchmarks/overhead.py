@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -136,19 +136,21 @@ def print_first(layers: int) -> None:
     print(time.perf_counter() - begin)
 
 
-def graphs_over_sizes() -> tuple[int, int]:
-    """The number of graphs after two sizes, and after twenty more."""
+def graphs_over_sizes() -> tuple[int, int, int]:
+    """The number of graphs after two sizes, after twenty more, and after a batch of one, which torch specialises."""
     torch._dynamo.reset()
+    counters.clear()
     model, _ = pair(6)
     compile_blocks(model)
-    after_two = 0
-    sizes = [(4, 64), (8, 96), *((1 + 3 * n % 7, 17 + 13 * n) for n in range(20))]
-    with torch.no_grad():
-        for i, (batch, sequence) in enumerate(sizes):
+
+    @torch.no_grad()
+    def graphs(sizes: Iterable[tuple[int, int]]) -> int:
+        for batch, sequence in sizes:
             model(torch.randint(0, 8192, (batch, sequence)))
-            if i == 1:
-                after_two = counters["stats"]["unique_graphs"]
-    return after_two, counters["stats"]["unique_graphs"]
+        return int(counters["stats"]["unique_graphs"])
+
+    twenty = ((2 + 3 * n % 7, 17 + 13 * n) for n in range(20))
+    return graphs([(4, 64), (8, 96)]), graphs(twenty), graphs([(1, 64)])
 
 
 def main() -> None:
@@ -191,12 +193,12 @@ def main() -> None:
             quartiles = statistics.quantiles(ratios, n=4)
             cells = f"{statistics.median(ratios):.3f}", f"{quartiles[0]:.3f} to {quartiles[2]:.3f}"
             table.add_row(name, "compiled" if compiled else "eager", *cells)
-    two, all_sizes = graphs_over_sizes()
+    two, twenty, one = graphs_over_sizes()
     shallow, deep = first_result(3), first_result(24)
     Console(width=120).print(
         table,
         f"first compiled result and gradient: 3 layers {shallow:.1f} s, 24 layers {deep:.1f} s: x {deep / shallow:.2f}",
-        f"graphs after two sizes: {two}; after twenty more: {all_sizes}",
+        f"graphs after two sizes: {two}; after twenty more: {twenty}; after a batch of one: {one}",
         said(),
         sep="\n",
     )
