@@ -20,6 +20,7 @@ MAX_TOTAL = 4  # of all atoms in one term: batch * frames * patches**2
 SPARE = 3  # measurements beyond those that a formula needs, which must agree with it
 TRIES = (1, 4, 16)  # as many times more, while they do not tell the terms apart
 TYPICAL, FAR = 1024, 65_536  # sizes tried: all axes up to the first, one axis at a time up to the second
+SPREAD = 16  # all axes up to so many times their lowest size too, where that is more
 
 
 def find_formula(measure: Callable[[Sizes], int], axes: Axes, atoms: Sequence[Size], multiple: int = 1) -> Size | None:
@@ -61,7 +62,7 @@ def _points(axes: Axes, count: int, multiple: int) -> list[Point]:
     for _ in range(count):
         point = []
         for sizes in ranges:
-            low, top = sizes[0], _last(sizes, TYPICAL)
+            low, top = sizes[0], _last(sizes, max(TYPICAL, SPREAD * sizes[0]))
             point.append(int(low * (top / low) ** generator.random() / sizes.step + 0.5) * sizes.step)
         points.append(tuple(point))
     return list(dict.fromkeys(points))

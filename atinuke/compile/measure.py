@@ -120,9 +120,13 @@ def _measure(title: str, node: CheckedNode, inputs: Inputs, axes: Axes) -> Work:
     symbols = {symbol for size in sizes for symbol in size.free_symbols}
     parts = {part for size in sizes for part in size.atoms(sympy.floor, sympy.Mod, sympy.Min, sympy.Max)}
     free = {symbol: axis for symbol, axis in axes.items() if symbol in symbols}
+    # What the wires' sizes are made of, or the sizes as they are: attention is quadratic in rows * columns + 1.
+    made_of = [*free, *sorted(parts, key=str)]
+    whole = sorted((size for size in sizes if not size.is_number), key=str)
+    atoms = min(whole, made_of, key=len)
     for multiple in MULTIPLES:
         try:
-            formula = find_formula(_counter(node, inputs), free, [*free, *sorted(parts, key=str)], multiple)
+            formula = find_formula(_counter(node, inputs), free, atoms, multiple)
         except Exception as error:  # a third party's forward() may raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
             continue

@@ -81,7 +81,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a component takes and gives. `outputs` has one port per tensor; the first is the one a bare wire means."""
+    """What a component takes and gives. `outputs` has one port per tensor; the first is the one a bare wire means.
+
+    `training_only` says that it never leaves training: a loss that ONNX has no words for.
+    """
 
     settings: Mapping[str, Setting]
     inputs: Mapping[str, Port]
@@ -90,6 +93,7 @@ class Signature:
     limits: Mapping[str, str]
     steps: bool
     remembers: bool
+    training_only: bool
 
     def validate(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """All settings with their defaults, and what is wrong with those given (types; missing ones)."""
@@ -169,17 +173,26 @@ class _Reader:
             if port:
                 inputs[port.name] = port
         outputs, several = self.outputs(hints.get("return"), settings)
-        limits = dict(getattr(self.cls, "limits", {}))
+        limits = getattr(self.cls, "limits", {})
+        if not isinstance(limits, Mapping) or not all(
+            isinstance(text, str) for pair in limits.items() for text in pair
+        ):
+            self.wrong("limits must map names of axes to names of settings", f"got {limits!r}")
+            limits = {}
         for name in set(limits.values()) - settings.keys():
             self.wrong(f"limits names `{name}`, which is not a setting")
+        training_only = getattr(self.cls, "training_only", False) is True
+        if training_only and any(port.shape.dims or port.shape.lead for port in outputs.values()):
+            self.wrong("training_only is for losses, whose outputs are single numbers")
         return Signature(
             settings,
             inputs,
             outputs,
             several,
-            limits,
+            dict(limits),
             steps=callable(getattr(self.cls, "step", None)),
             remembers=callable(getattr(self.cls, "state", None)),
+            training_only=training_only,
         )
 
     def hints(self, function: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""From vectors back to the vocabulary."""
+"""From vectors to answers: scores, numbers, and vectors to compare."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -19,3 +20,48 @@ class VocabularyHead(Linear):
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.vocab_size}"]:
         return F.linear(x, self.weight)
+
+
+class ClassificationHead(Linear):
+    """The score of every class, for loss.cross_entropy or loss.ctc."""
+
+    def __init__(self, d_model: int, classes: int) -> None:
+        require_positive(d_model=d_model, classes=classes)
+        super().__init__(d_model, classes)
+        self.d_model = d_model
+        self.classes = classes
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.classes}"]:
+        return F.linear(x, self.weight, self.bias)
+
+
+class RegressionHead(Linear):
+    """One number, for loss.regression."""
+
+    def __init__(self, d_model: int) -> None:
+        require_positive(d_model=d_model)
+        super().__init__(d_model, 1)
+        self.d_model = d_model
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead"]:
+        return F.linear(x, self.weight, self.bias).squeeze(-1)
+
+
+class ProjectionHead(Linear):
+    """A vector of length 1 (unless `normalise` is false) in a space that modalities share (CLIP, Radford et al., 2021).
+    A zero vector stays zero."""
+
+    def __init__(self, d_model: int, projection_dim: int, normalise: bool = True) -> None:
+        require_positive(d_model=d_model, projection_dim=projection_dim)
+        super().__init__(d_model, projection_dim, bias=False)
+        self.d_model = d_model
+        self.projection_dim = projection_dim
+        self.normalise = normalise
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.projection_dim}"]:
+        projected = F.linear(x, self.weight)
+        if not self.normalise:
+            return projected
+        precise = projected.to(torch.promote_types(x.dtype, torch.float32))
+        squares = precise.square().sum(-1, keepdim=True)
+        return (precise * torch.rsqrt(squares.masked_fill(squares == 0, 1.0))).to(x.dtype)

@@ -132,6 +132,30 @@ class LearnedPosition(nn.Module):
         return x + F.embedding(position[:, None] + torch.arange(x.shape[1], device=x.device), self.weight)
 
 
+class PositionIds(nn.Module):
+    """x plus a learned vector for the position that each token is said to have, for instance where several texts are
+    packed into one row and each counts from 0; otherwise as position.learned.
+
+    Raises IndexError for a position outside 0..length-1.
+    """
+
+    def __init__(self, d_model: int, length: int) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, length=length)
+        self.d_model = d_model
+        self.length = length
+        self.weight = nn.Parameter(torch.empty(length, d_model))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=INITIAL_STD)
+
+    def forward(
+        self, x: Float[Tensor, "*lead {self.d_model}"], position_ids: Int[Tensor, "*lead"]
+    ) -> Float[Tensor, "*lead {self.d_model}"]:
+        return x + F.embedding(position_ids, self.weight)
+
+
 class RotaryPosition(nn.Module):
     """The rotation of each position, for attention.self (Su et al., 2021): the cosines of t * base**(-2k/head_dim) for
     k = 0 .. head_dim/2 - 1, then their sines. Of `x` only batch, sequence, dtype and device are read.
@@ -170,9 +194,9 @@ class AlibiPosition(nn.Module):
         require_positive(heads=heads)
         self.heads = heads
         below = 2 ** (heads.bit_length() - 1)
-        exponents = [8 * (head + 1) / below for head in range(below)]
-        exponents += [4 * (2 * head + 1) / below for head in range(heads - below)]
-        self.register_buffer("exponent", torch.tensor(exponents))  # exact in every dtype, which the slopes are not
+        halves = 2 * torch.arange(heads - below) + 1
+        exponents = torch.cat((8 * torch.arange(1, below + 1) / below, 4 * halves / below))
+        self.register_buffer("exponent", exponents)  # exact in every dtype, which the slopes are not
 
     def forward(self) -> Float[Tensor, "{self.heads}"]:
         return torch.exp2(-self.exponent)

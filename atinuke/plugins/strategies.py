@@ -68,3 +68,120 @@ def experts(draw: st.DrawFn) -> dict[str, Any]:
 
 def dropout() -> Settings:
     return st.fixed_dictionaries({"rate": st.sampled_from([0.0, 0.1, 0.5])})
+
+
+def mel_spectrogram() -> Settings:
+    """Low rates: a second at 16 kHz is long to compile for."""
+    return st.fixed_dictionaries({"mels": st.integers(1, 8), "rate": st.sampled_from([200, 410, 800, 1200])})
+
+
+def specaugment() -> Settings:
+    counts, widths = st.integers(0, 3), st.integers(0, 12)
+    return st.fixed_dictionaries(
+        {
+            "frequency_masks": counts,
+            "frequency_width": widths,
+            "time_masks": counts,
+            "time_width": widths,
+            "time_share": st.sampled_from([0.0, 0.2, 0.5, 1.0]),
+        }
+    )
+
+
+def audio_frames() -> Settings:
+    return st.fixed_dictionaries({"mels": st.integers(1, 8), "d_model": widths, "stride": st.integers(1, 3)})
+
+
+@st.composite
+def audio_patches(draw: st.DrawFn) -> dict[str, Any]:
+    patch = draw(st.integers(1, 5))
+    return {
+        "mels": patch + draw(st.integers(0, 7)),
+        "d_model": draw(widths),
+        "patch": patch,
+        "stride": draw(st.integers(1, patch)),
+    }
+
+
+def audio_waveform() -> Settings:
+    return st.fixed_dictionaries({"d_model": widths, "channels": st.integers(2, 8)})
+
+
+@st.composite
+def cross_attention(draw: st.DrawFn) -> dict[str, Any]:
+    heads = draw(st.integers(1, 4))
+    return {
+        "d_model": heads * draw(st.integers(1, 6)),
+        "memory_dim": draw(widths),
+        "heads": heads,
+        "dropout": draw(st.sampled_from([0.0, 0.1])),
+        "bias": draw(st.booleans()),
+    }
+
+
+@st.composite
+def resampler(draw: st.DrawFn) -> dict[str, Any]:
+    heads = draw(st.integers(1, 4))
+    return {
+        "d_model": heads * draw(st.integers(1, 6)),
+        "memory_dim": draw(widths),
+        "latents": draw(st.integers(1, 5)),
+        "heads": heads,
+        "dropout": draw(st.sampled_from([0.0, 0.1])),
+    }
+
+
+@st.composite
+def attention_pool(draw: st.DrawFn) -> dict[str, Any]:
+    heads = draw(st.integers(1, 4))
+    return {"d_model": heads * draw(st.integers(1, 6)), "heads": heads, "dropout": draw(st.sampled_from([0.0, 0.1]))}
+
+
+def modality_dropout() -> Settings:
+    return st.fixed_dictionaries({"rate": st.sampled_from([0.0, 0.1, 1.0])})
+
+
+@st.composite
+def ctc(draw: st.DrawFn) -> dict[str, Any]:
+    """The blank is the last class, so that integers below the smallest setting are labels."""
+    classes = draw(st.integers(2, 8))
+    return {"classes": classes, "blank": classes - 1}
+
+
+@st.composite
+def normalise(draw: st.DrawFn) -> dict[str, Any]:
+    channels = draw(st.integers(1, 4))
+    means, deviations = st.floats(-1.0, 1.0), st.floats(0.2, 2.0)
+    return {
+        "channels": channels,
+        "mean": draw(means | st.lists(means, min_size=channels, max_size=channels)),
+        "std": draw(deviations | st.lists(deviations, min_size=channels, max_size=channels)),
+    }
+
+
+def augment() -> Settings:
+    shares = st.sampled_from([0.0, 0.5, 1.0])
+    return st.fixed_dictionaries({"flip": shares, "shift": st.integers(0, 3), "erase": shares})
+
+
+def patches() -> Settings:
+    small = st.integers(1, 4)
+    return st.fixed_dictionaries({"d_model": widths, "patch": small, "channels": small})
+
+
+def stem() -> Settings:
+    return st.fixed_dictionaries(
+        {"d_model": widths, "layers": st.integers(1, 2), "filters": widths, "channels": st.integers(1, 4)}
+    )
+
+
+def grid_sinusoidal() -> Settings:
+    return st.fixed_dictionaries({"d_model": st.integers(1, 6).map(lambda quarter: 4 * quarter)})
+
+
+def position_ids() -> Settings:
+    return st.fixed_dictionaries({"d_model": widths, "length": vocabularies})
+
+
+def text_bytes() -> Settings:
+    return st.fixed_dictionaries({"d_model": widths, "patch": st.integers(1, 4), "specials": st.integers(0, 4)})

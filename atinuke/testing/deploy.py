@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from atinuke.core.signature import Signature
 from atinuke.testing.compare import require_same
 from atinuke.testing.forms import DERIVED, Form, forward_forms, step_forms
 from atinuke.testing.law import NotRunError, ViolationError, brief, law
@@ -156,7 +157,18 @@ def _same_when_exported(trial: Trial, form: Form) -> None:
             _require_equal(_eager(trial, form, tensors), tuple(got), tensors)
 
 
-@law("ONNX Runtime gives the same answers at other sizes", examples=2, low=2, others=OTHERS, slow=True)
+def _training_only(signature: Signature) -> str | None:
+    return "it is for training only" if signature.training_only else None
+
+
+@law(
+    "ONNX Runtime gives the same answers at other sizes",
+    examples=2,
+    low=2,
+    others=OTHERS,
+    slow=True,
+    inapplicable=_training_only,
+)
 def onnx(trial: Trial) -> None:
     for form in forward_forms(trial):
         _same_in_onnx_runtime(trial, form)

@@ -13,7 +13,7 @@ from atinuke.testing.law import NotApplicableError, ViolationError, law
 from atinuke.testing.sizes import free_names
 from atinuke.testing.trial import Feeds, Trial, arguments, axes_named, seeded
 
-MASK = "attention_mask"
+MASKS = ("mask", "attention_mask")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 Locate = Callable[[Port, int], list[int]]
@@ -151,43 +151,60 @@ def causal(trial: Trial) -> None:
                 require_same(what, before[name][index], output[index])
 
 
+def _masks(signature: Signature) -> dict[str, list[str]]:
+    """The ports that are masks, with the ports whose content they hide: `first_mask` hides in `first`, and `mask` or
+    `attention_mask` in whatever has their axes."""
+    found = {}
+    for name, port in signature.inputs.items():
+        plain = all(dim.name for dim in port.shape.dims) and not (port.shape.lead and port.shape.dims)
+        if port.kinds == {"bool"} and plain and (name in MASKS or name.endswith("_mask")):
+            others = [other for other in signature.inputs if other != name]
+            found[name] = others if name in MASKS else [other for other in others if f"{other}_mask" == name]
+    return {name: hidden for name, hidden in found.items() if hidden}
+
+
 def _no_mask(signature: Signature) -> str | None:
-    if MASK not in signature.inputs:
-        return f"it has no port `{MASK}`"
-    axes = signature.inputs[MASK].shape
-    if axes.lead or len(axes.dims) != 2 or None in (dim.name for dim in axes.dims):
-        return f"its `{MASK}` is not of the form [batch sequence]"
-    return None
+    return None if _masks(signature) else "it has no port `mask`"
 
 
-@law("what `attention_mask` hides changes nothing elsewhere", low=2, inapplicable=_no_mask)
+def _over(mask: Tensor, of: Port, port: Port, rank: int) -> Tensor | None:
+    """A mask with an axis for each of another tensor's; None where that has none of the mask's positions."""
+    if of.shape.lead:
+        same = port.shape.lead == of.shape.lead and port.shape.at == 0
+        return mask.view(*mask.shape, *[1] * (rank - mask.dim())) if same else None
+    axes = [axis for dim in of.shape.dims for axis in axes_named(port.shape, str(dim.name), rank)]
+    if len(axes) != mask.dim() or axes != sorted(axes):
+        return None
+    return mask.view([mask.shape[axes.index(axis)] if axis in axes else 1 for axis in range(rank)])
+
+
+@law("what a mask hides changes nothing but what it or the mask of the output hides", low=2, inapplicable=_no_mask)
 def padding(trial: Trial) -> None:
-    trial = trial.feeding(MASK)
+    signature = trial.signature
+    masks = _masks(signature)
+    trial = trial.feeding(*masks, *(name for hidden in masks.values() for name in hidden))
     module, feeds, fresh = trial.build(torch.float64), trial.feeds(torch.float64), trial.feeds(torch.float64, salt=1)
-    (mask,) = feeds[MASK]
-    batch, positions = (str(dim.name) for dim in trial.signature.inputs[MASK].shape.dims)
-
-    def spread(port: Port, rank: int) -> Tensor | None:
-        """The mask with an axis for each of a tensor's; None where the tensor has none of the mask's positions."""
-        rows, columns = axes_named(port.shape, batch, rank), axes_named(port.shape, positions, rank)
-        if len(rows) != 1 or len(columns) != 1 or rows[0] > columns[0]:
-            return None
-        return mask.view(
-            [mask.shape[(rows + columns).index(axis)] if axis in rows + columns else 1 for axis in range(rank)]
-        )
-
-    changed = dict(feeds)
-    for name, wires in feeds.items():
-        keep = spread(trial.signature.inputs[name], wires[0].dim()) if wires and name != MASK else None
-        if keep is not None:
-            changed[name] = tuple(torch.where(keep, old, new) for old, new in zip(wires, fresh[name], strict=True))
     before = trial.answer(module, feeds)
-    for name, output in trial.answer(module, changed).items():
-        keep = spread(trial.signature.outputs[name], output.dim())
-        expected = before[name]
-        if keep is not None:
-            expected, output = (torch.where(keep, tensor, torch.zeros_like(tensor)) for tensor in (expected, output))
-        require_same(f"{title(name)}, whatever stands at masked positions", expected, output)
+    for mask_name, hidden in masks.items():
+        (mask,), of = feeds[mask_name], signature.inputs[mask_name]
+        changed = dict(feeds)
+        for name in hidden:
+            keep = _over(mask, of, signature.inputs[name], feeds[name][0].dim())
+            if keep is not None:
+                pairs = zip(feeds[name], fresh[name], strict=True)
+                changed[name] = tuple(torch.where(keep, old, new) for old, new in pairs)
+        for name, output in trial.answer(module, changed).items():
+            port = signature.outputs[name]
+            keep = _over(mask, of, port, output.dim()) if mask_name in MASKS else None
+            own = signature.outputs.get("mask")
+            if keep is None and own and str(port.shape).startswith(f"{own.shape} "):
+                keep = before["mask"].view(*before["mask"].shape, *[1] * (output.dim() - before["mask"].dim()))
+            expected = before[name]
+            if keep is not None:
+                expected, output = (
+                    torch.where(keep, tensor, torch.zeros_like(tensor)) for tensor in (expected, output)
+                )
+            require_same(f"{title(name)}, whatever `{mask_name}` hides", expected, output)
 
 
 # Training, randomness, and what is kept

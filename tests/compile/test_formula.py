@@ -63,6 +63,14 @@ def test_what_happens_at_the_very_end_of_a_range_counts(axes: dict[sympy.Symbol,
         assert again(*sizes) == count(*sizes)
 
 
+def test_axes_that_start_high_are_told_apart_from_others() -> None:
+    samples = sympy.Symbol("samples", integer=True, positive=True)
+    frames = sympy.floor(samples / 160)
+    axes = {b: Range(1, 8), samples: Range(16_000, 480_000)}
+    found = find_formula(lambda sizes: 3 * sizes[b] * (sizes[samples] // 160), axes, [*axes, frames])
+    assert found == 3 * b * frames
+
+
 def test_an_axis_of_one_size_costs_no_measurements() -> None:
     seen = []
     axes = {b: Range(1, 1), s: Range(1, 4096)}

@@ -20,6 +20,7 @@ from atinuke.compile.formula import find_formula
 from atinuke.compile.front import check_graph, open_graph
 from atinuke.compile.measure import MetaMeter
 from atinuke.compile.module import build
+from atinuke.compile.step import can_step
 from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.cost import Cost, cost
@@ -37,8 +38,8 @@ SMALL = {
 }
 
 
-def test_every_shipped_graph_is_tested_here() -> None:
-    assert set(SMALL) == set(graphs.names())
+def test_every_shipped_decoder_is_tested_here() -> None:
+    assert set(SMALL) == {name for name in graphs.names() if can_step(open_graph(name))}
 
 
 AXES, INPUTS = "{batch: 1..64, sequence: 1..4096}", "{x: 'float[batch, sequence, 8]'}"

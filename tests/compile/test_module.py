@@ -25,8 +25,8 @@ def small(name: str, *more: str):
 SHIPPED = {"atinuke": (), "gpt2": (), "llama": ("kv_heads=1", "d_ff=24"), "experts": ("experts=3",)}
 
 
-def test_every_shipped_graph_is_tested_here() -> None:
-    assert set(SHIPPED) == set(graphs.names())
+def test_every_shipped_decoder_is_tested_here() -> None:
+    assert set(SHIPPED) == {name for name in graphs.names() if can_step(open_graph(name))}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

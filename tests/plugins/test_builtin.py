@@ -33,6 +33,44 @@ SETTINGS = {
     "mean": {},
     "head.vocabulary": {"d_model": 8, "vocab_size": 16},
     "head.vocabulary_loss": {"d_model": 8, "vocab_size": 16},
+    "audio.logmel": {"mels": 8},
+    "audio.fbank": {"mels": 8},
+    "audio.normalise": {},
+    "audio.specaugment": {},
+    "audio.frames": {"mels": 8, "d_model": 8},
+    "audio.patches": {"mels": 20, "d_model": 8},
+    "audio.waveform": {"d_model": 8, "channels": 4},
+    "vision.normalise": {"channels": 2, "mean": [0.5, 0.25], "std": 0.5},
+    "vision.resize": {"height": 6, "width": 3},
+    "vision.augment": {"flip": 1.0, "shift": 2, "erase": 1.0},
+    "vision.patches": {"d_model": 8, "patch": 2, "channels": 2},
+    "vision.stem": {"d_model": 8, "filters": 4, "channels": 2},
+    "flatten.grid": {},
+    "position.grid_sinusoidal": {"d_model": 8},
+    "position.grid_learned": {"d_model": 8, "rows": 3, "columns": 5},
+    "position.ids": {"d_model": 8, "length": 16},
+    "token.class": {"d_model": 8},
+    "text.segments": {"d_model": 8, "segments": 16},
+    "text.bytes": {"d_model": 8, "patch": 2},
+    "attention.cross": {"d_model": 8, "memory_dim": 6, "heads": 2},
+    "fusion.tag": {"d_model": 8},
+    "fusion.concat": {},
+    "fusion.gate": {"d_model": 8},
+    "fusion.late": {},
+    "fusion.resampler": {"d_model": 8, "memory_dim": 8, "latents": 3, "heads": 2},
+    "fusion.dropout": {"rate": 0.2},
+    "pool.mean": {},
+    "pool.first": {},
+    "pool.attention": {"d_model": 8, "heads": 2},
+    "head.classification": {"d_model": 8, "classes": 5},
+    "head.regression": {"d_model": 8},
+    "head.projection": {"d_model": 8, "projection_dim": 5},
+    "loss.cross_entropy": {"classes": 8, "smoothing": 0.1},
+    "loss.regression": {},
+    "loss.contrastive": {},
+    "loss.sigmoid_contrastive": {},
+    "loss.ctc": {"classes": 8, "blank": 7},
+    "metric.accuracy": {"classes": 8},
 }
 COMPONENTS = {name: Registry().component(name) for name in SETTINGS}
 WRONG = [
@@ -46,7 +84,28 @@ WRONG = [
     ("attention.self", {"d_model": 8, "heads": 4, "window": 0}, "window must be above 0"),
     ("attention.self", {"d_model": 8, "heads": 4, "dropout": 1.0}, "dropout must be at least 0 and below 1"),
     ("feedforward.experts", {"d_model": 8, "d_ff": 8, "experts": 2, "top_k": 3}, "top_k 3 is more than experts 2"),
+    ("attention.cross", {"d_model": 8, "memory_dim": 6, "heads": 3}, "d_model 8 is not a multiple of heads 3"),
+    ("attention.cross", {"d_model": 8, "memory_dim": 0, "heads": 2}, "memory_dim must be above 0"),
+    ("fusion.resampler", {"d_model": 8, "memory_dim": 6, "latents": 0, "heads": 2}, "latents must be above 0"),
+    ("fusion.dropout", {"rate": -0.1}, "rate must be from 0 to 1, but is -0.1"),
+    ("loss.cross_entropy", {"classes": 4, "smoothing": 1.0}, "smoothing must be at least 0 and below 1, but is 1.0"),
+    ("loss.contrastive", {"temperature": 0.0}, "temperature must be above 0"),
+    ("loss.ctc", {"classes": 4, "blank": 4}, "blank must be 0 to classes-1 = 3, but is 4"),
     ("dropout", {"rate": 1.5}, "rate must be at least 0 and below 1, but is 1.5"),
+    ("audio.logmel", {"rate": 100}, "rate must be at least 200 Hz, but is 100"),
+    ("audio.fbank", {"mels": 0}, "mels must be above 0, but is 0"),
+    ("audio.normalise", {"eps": 0.0}, "eps must be above 0"),
+    ("audio.frames", {"mels": 8, "d_model": 8, "stride": 4}, "stride must be 1 to 3"),
+    ("audio.patches", {"mels": 8, "d_model": 8}, "mels 8 are fewer than a patch of 16 has"),
+    ("audio.patches", {"mels": 8, "d_model": 8, "patch": 4, "stride": 5}, "stride 5 is above patch 4"),
+    ("audio.waveform", {"d_model": 8, "channels": 0}, "channels must be above 0"),
+    ("vision.normalise", {"channels": 2, "mean": [0.5, 0.5, 0.5]}, "mean has 3 numbers for 2 channels"),
+    ("vision.normalise", {"channels": 2, "std": [0.5, 0.0]}, "std must be above 0, but is 0.0"),
+    ("vision.resize", {"height": 0, "width": 3}, "height must be above 0, but is 0"),
+    ("vision.augment", {"flip": 1.5}, "flip must be from 0 to 1, but is 1.5"),
+    ("vision.augment", {"shift": -1}, "shift must be at least 0, but is -1"),
+    ("position.grid_sinusoidal", {"d_model": 6}, "d_model 6 is not a multiple of 4"),
+    ("text.bytes", {"d_model": 8, "specials": -1}, "specials must be at least 0, but is -1"),
 ]
 
 
@@ -104,15 +163,38 @@ def test_survives_a_change_of_dtype(name, dtype):
     changed = build(name).eval()
     changed.load_state_dict(plain.state_dict())
     changed.to(dtype)
+    pixels, ids = torch.randn(2, 2, 7, 9), torch.randint(16, (2, 5))
+    two = (torch.randn(2, 5, 8), torch.randn(2, 5, 8))
     inputs = {
-        "text.embedding": (torch.randint(16, (2, 5)),),
+        **{one: (pixels,) for one in SETTINGS if one.startswith("vision.")},
+        **{one: (pixels[..., :8],) for one in SETTINGS if "grid" in one},
+        **{one: (torch.randn(2, 5, 8), ids) for one in ("position.ids", "text.segments")},
+        **dict.fromkeys(("text.embedding", "text.bytes"), (ids,)),
         "position.alibi": (),
         "concat": (torch.randn(2, 3), torch.randn(2, 5)),
         "head.vocabulary_loss": (torch.randn(2, 5, 8), torch.randint(16, (2, 5))),
+        "audio.logmel": (torch.randn(2, 900),),
+        "audio.fbank": (torch.randn(2, 900),),
+        "audio.patches": (torch.randn(2, 30, 20),),
+        "audio.waveform": (torch.randn(2, 900),),
+        "attention.cross": (torch.randn(2, 5, 8), torch.randn(2, 3, 6)),
+        "fusion.concat": two,
+        "fusion.gate": two,
+        "fusion.late": two,
+        "fusion.dropout": (torch.rand(2, 5) > 0.5, torch.rand(2, 3) > 0.5),
+        "loss.cross_entropy": (torch.randn(2, 5, 8), torch.randint(8, (2, 5))),
+        "loss.regression": two,
+        "loss.contrastive": (torch.randn(2, 8), torch.randn(2, 8)),
+        "loss.sigmoid_contrastive": (torch.randn(2, 8), torch.randn(2, 8)),
+        "loss.ctc": (torch.randn(2, 5, 8), torch.randint(7, (2, 2))),
+        "metric.accuracy": (torch.randn(2, 5, 8), torch.randint(8, (2, 5))),
     }.get(name, (torch.randn(2, 5, 8),))
     outputs = plain(*inputs)
     found = changed(*(part.to(dtype) if part.is_floating_point() else part for part in inputs))
     for got, expected in zip(*((one if isinstance(one, tuple) else (one,)) for one in (found, outputs)), strict=True):
+        if not expected.is_floating_point():
+            assert torch.equal(got, expected)
+            continue
         assert got.dtype == dtype
         tolerance = {torch.float16: 4e-3, torch.bfloat16: 3e-2, torch.float64: 1e-6}[dtype]
         torch.testing.assert_close(got.double(), expected.double(), rtol=tolerance, atol=tolerance)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from atinuke.plugins.head import VocabularyHead
+from atinuke.plugins.head import ClassificationHead, ProjectionHead, RegressionHead, VocabularyHead
 from atinuke.plugins.loss import VocabularyLoss
 from atinuke.plugins.text import TextEmbedding
 
@@ -114,3 +114,31 @@ def test_exports_with_free_sizes():
     for shape in ((1, 1), (7, 40)):
         x, labels = torch.randn(*shape, 6), torch.randint(11, shape)
         torch.testing.assert_close(program.module()(x, labels), module(x, labels))
+
+
+def test_classification_and_regression_are_linear():
+    x, classes, number = torch.randn(2, 3, 6), ClassificationHead(6, 4), RegressionHead(6)
+    with torch.no_grad():
+        classes.bias.normal_()
+        number.bias.normal_()
+    torch.testing.assert_close(classes(x), x @ classes.weight.t() + classes.bias)
+    torch.testing.assert_close(number(x), x @ number.weight[0] + number.bias[0])
+
+
+def test_projection_is_clips():
+    head, x = ProjectionHead(6, 4).double(), torch.randn(5, 6, dtype=torch.float64)
+    projected = x @ head.weight.t()
+    torch.testing.assert_close(head(x), projected / projected.norm(dim=-1, keepdim=True), rtol=1e-9, atol=1e-9)
+    plain = ProjectionHead(6, 4, normalise=False).double()
+    plain.load_state_dict(head.state_dict())
+    torch.testing.assert_close(plain(x), projected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_projection_of_nothing_is_nothing(dtype):
+    head = ProjectionHead(6, 4).to(dtype)
+    x = torch.zeros(2, 6, dtype=dtype, requires_grad=True)
+    y = head(x)
+    y.sum().backward()
+    assert not y.any()
+    assert x.grad.isfinite().all()

@@ -6,13 +6,31 @@ from atinuke.core.registry import Registry
 from atinuke.testing import LAWS, run_laws
 
 # Where a law must say something, so that none is kept by being passed over.
-STEPPED = {"position.sinusoidal", "position.layerwise", "position.learned", "position.rotary", "attention.self"}
+STEPPED = {
+    "position.sinusoidal",
+    "position.layerwise",
+    "position.learned",
+    "position.rotary",
+    "attention.self",
+    "attention.cross",
+}
+SOUND = {f"audio.{name}" for name in ("logmel", "fbank", "normalise", "specaugment", "frames", "patches", "waveform")}
+FUSED = {"fusion.concat", "fusion.gate", "fusion.late", "fusion.resampler", "pool.mean", "pool.first", "pool.attention"}
+SIGHT = {"vision.normalise", "vision.resize", "vision.patches", "vision.stem", "flatten.grid"}
+GRIDS = {"position.grid_learned", "position.grid_sinusoidal"}
+TEXT = {"text.embedding", "text.segments", "text.bytes", "position.ids", "token.class"}
+PAIRS = {"loss.regression", "loss.contrastive", "loss.sigmoid_contrastive", "loss.ctc"}
 APPLIES = {
     **dict.fromkeys(("step", "compile_step", "export_step", "onnx_step"), STEPPED),
     "causal": {"attention.self"},
-    "padding": {"attention.self"},
+    "padding": {"attention.self", "attention.cross", "text.bytes"} | SOUND | FUSED | PAIRS,
     "limits": {"position.learned"},
-    "rows": STEPPED | {"text.embedding", "feedforward.experts", "norm.layer", "add", "concat", "head.vocabulary"},
+    "rows": STEPPED
+    | SIGHT
+    | GRIDS
+    | TEXT
+    | FUSED
+    | {"feedforward.experts", "norm.layer", "add", "concat", "head.vocabulary", "fusion.tag", "fusion.dropout"},
 }
 
 

@@ -12,6 +12,7 @@ from atinuke.plugins.position import (
     AlibiPosition,
     LayerwisePosition,
     LearnedPosition,
+    PositionIds,
     RotaryPosition,
     SinusoidalPosition,
 )
@@ -88,6 +89,18 @@ def test_learned_adds_its_rows():
     torch.testing.assert_close(module(x[:, :5]), x[:, :5] + module.weight[:5])
     with pytest.raises(IndexError):
         module(torch.randn(2, 13, 8))
+
+
+def test_positions_may_be_said():
+    learned, said = LearnedPosition(8, 12), PositionIds(8, 12)
+    said.load_state_dict(learned.state_dict())
+    x = torch.randn(2, 12, 8)
+    assert torch.equal(said(x, torch.arange(12).expand(2, -1)), learned(x))
+    packed = said(x, torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6]).expand(2, -1))
+    assert torch.equal(packed[:, :5], learned(x[:, :5]))
+    assert torch.equal(packed[:, 5:], learned(x[:, 5:]))
+    with pytest.raises(IndexError):
+        said(x, torch.full((2, 12), 12))
 
 
 @pytest.mark.parametrize("base", [10000.0, 500.0])

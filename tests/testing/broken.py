@@ -184,6 +184,51 @@ class DeafToMask(Mixing):
         return y if attention_mask is None else y + 1e-6 * super().forward(x)
 
 
+class PairsOutput(NamedTuple):
+    output: Float[Tensor, "batch frames//2"]
+    mask: Bool[Tensor, "batch frames//2"]
+
+
+class LeakyPairs(nn.Module):
+    """Sums of pairs of frames, which hear a little of what the mask hides. It gives a mask of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch frames"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> PairsOutput:
+        mask = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+        counted = torch.where(mask, x, 1e-6 * x)
+        pairs = x.shape[1] // 2 * 2
+        return PairsOutput(counted[:, :pairs:2] + counted[:, 1:pairs:2], mask[:, 1::2])
+
+
+class Pooled(NamedTuple):
+    output: Float[Tensor, "batch width"]
+    mask: Bool[Tensor, "batch"]
+
+
+class LeakyPool(nn.Module):
+    """Counts masked positions in the mean of a row that its own mask calls present."""
+
+    def forward(self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch sequence"]) -> Pooled:
+        return Pooled(x.mean(1), mask.any(1))
+
+
+class DeafToOneMask(nn.Module):
+    """Hides the first where it is masked, and lets the second in."""
+
+    def forward(
+        self,
+        first: Float[Tensor, "*lead"],
+        second: Float[Tensor, "*lead"],
+        first_mask: Bool[Tensor, "*lead"],
+        second_mask: Bool[Tensor, "*lead"],
+    ) -> Float[Tensor, "*lead"]:
+        return first * first_mask + second * (second_mask | first_mask)
+
+
 class ForgetsPosition(Mixing):
     """Steps as if every row began at the first position."""
 
@@ -358,6 +403,21 @@ class NotInONNX(Rowwise):
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
         return super().forward(x) + torch.special.bessel_j0(x.float()).to(x.dtype)
+
+
+class NeverDeployed(NotInONNX):
+    """A loss that cannot be exported, and says so."""
+
+    training_only: ClassVar[bool] = True
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, ""]:
+        return super().forward(x).mean()
+
+
+class NeverDeployedRows(Rowwise):
+    """Says that it is for training only, and gives more than a loss."""
+
+    training_only: ClassVar[bool] = True
 
 
 class StepNotCompiled(Unmasked):

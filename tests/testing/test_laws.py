@@ -3,6 +3,7 @@
 import pytest
 
 from atinuke.core.component import Component
+from atinuke.core.errors import AtinukeError
 from atinuke.testing import LAWS, run_laws
 from tests.testing import broken
 
@@ -21,6 +22,9 @@ BROKEN = [
     ("BatchCentred", "rows", ()),
     ("Foresight", "causal", ()),
     ("DeafToMask", "padding", ()),
+    ("LeakyPairs", "padding", ()),
+    ("LeakyPool", "padding", ()),
+    ("DeafToOneMask", "padding", ()),
     ("ForgetsPosition", "step", ()),
     ("OnePositionForAll", "step", ()),
     ("SeesGarbage", "step", ()),
@@ -74,3 +78,10 @@ def test_a_broken_law_is_caught_and_no_other(name, law, others):
 
 def test_every_law_has_a_component_that_breaks_it():
     assert {law for _, law, _ in BROKEN} == set(LAWS)
+
+
+def test_a_loss_may_be_for_training_only():
+    (result,) = run_laws(component("NeverDeployed"), laws=["onnx"])
+    assert (result.status, result.reason) == ("not applicable", "it is for training only")
+    with pytest.raises(AtinukeError, match="training_only is for losses, whose outputs are single numbers"):
+        run_laws(component("NeverDeployedRows"), laws=["onnx"])

@@ -80,7 +80,7 @@ def test_not_applicable_says_why():
     results = run_laws("norm.layer", laws=["causal", "padding", "step", "limits"])
     assert {result.law: result.reason for result in results} == {
         "causal": "it has no `sequence` axis that goes in and comes out",
-        "padding": "it has no port `attention_mask`",
+        "padding": "it has no port `mask`",
         "step": "it has no step()",
         "limits": "it declares no `limits`",
     }

@@ -1,0 +1,66 @@
+"""Attention of one sequence to another: how a text looks at what was heard or seen."""
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from atinuke.plugins.linear import Linear
+from atinuke.plugins.settings import require_positive
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention with queries from `x` and keys and values from `memory` (Vaswani et al., 2017, 3.2.3).
+
+    `mask` says which positions of the memory count; a query whose memory is wholly masked gives 0 (before the output
+    projection). `dropout` is that of the attention weights.
+    """
+
+    def __init__(self, d_model: int, memory_dim: int, heads: int, dropout: float = 0.0, bias: bool = True) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, memory_dim=memory_dim, heads=heads)
+        if d_model % heads:
+            raise ValueError(f"d_model {d_model} is not a multiple of heads {heads}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, but is {dropout}")
+        self.d_model = d_model
+        self.memory_dim = memory_dim
+        self.heads = heads
+        self.dropout = dropout
+        self.bias = bias
+        self.query = Linear(d_model, d_model, bias)
+        self.key_value = Linear(memory_dim, 2 * d_model, bias)
+        self.output = Linear(d_model, d_model, bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch sequence {self.d_model}"],
+        memory: Float[Tensor, "batch memory {self.memory_dim}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> Float[Tensor, "batch sequence {self.d_model}"]:
+        if mask is None:
+            return self._attend(x, memory, None)
+        # A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0.
+        sees = mask.any(-1)[:, None, None, None]
+        return self._attend(x, memory, mask[:, None, None, :] | ~sees, sees)
+
+    def step(
+        self,
+        x: Float[Tensor, "batch sequence {self.d_model}"],
+        position: Int[Tensor, "batch"],
+        memory: Float[Tensor, "batch memory {self.memory_dim}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> Tensor:
+        """The same for new tokens. Keys and values are worked out from the memory anew, so that there is no state."""
+        return self.forward(x, memory, mask)
+
+    def _attend(self, x: Tensor, memory: Tensor, visible: Tensor | None, sees: Tensor | None = None) -> Tensor:
+        key, value = map(self._split, self.key_value(memory).chunk(2, dim=-1))
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(
+            self._split(self.query(x)), key, value, attn_mask=visible, dropout_p=dropout
+        )
+        return self.output((mixed if sees is None else mixed * sees).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """`[batch, heads, positions, head_dim]`."""
+        return x.view(*x.shape[:2], self.heads, self.d_model // self.heads).transpose(1, 2)

@@ -1,0 +1,82 @@
+"""A sequence into one vector a row. A row that is wholly masked gives 0, and its `mask` says that it is absent."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from atinuke.plugins.cross_attention import CrossAttention
+from atinuke.plugins.linear import INITIAL_STD
+
+
+class Pooled(NamedTuple):
+    """A vector a row, and whether anything stands behind it."""
+
+    output: Float[Tensor, "batch width"]
+    mask: Bool[Tensor, "batch"]
+
+
+class MeanPool(nn.Module):
+    """The mean over the positions that count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch sequence"] | None = None
+    ) -> Pooled:
+        mask = _there(x, mask)
+        precise = x.to(torch.promote_types(x.dtype, torch.float32))
+        counts = mask[..., None].to(precise.dtype)
+        mean = (precise * counts).sum(1) / counts.sum(1).clamp(min=1)
+        return Pooled(mean.to(x.dtype), mask.any(1))
+
+
+class FirstPool(nn.Module):
+    """What stands at the first position that counts: a class token (Devlin et al., 2019)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch sequence"] | None = None
+    ) -> Pooled:
+        mask = _there(x, mask)
+        first = mask.int().argmax(1)[:, None, None].expand(-1, -1, x.shape[2])
+        there = mask.any(1)
+        return Pooled(x.gather(1, first)[:, 0] * there[:, None], there)
+
+
+class AttentionPooled(NamedTuple):
+    """A vector a row, and whether anything stands behind it."""
+
+    output: Float[Tensor, "batch {self.d_model}"]
+    mask: Bool[Tensor, "batch"]
+
+
+class AttentionPool(nn.Module):
+    """What one learned query finds in the positions that count (Lee et al., 2019; the probe of SigLIP)."""
+
+    def __init__(self, d_model: int, heads: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.heads = heads
+        self.dropout = dropout
+        self.attention = CrossAttention(d_model, d_model, heads, dropout)
+        self.weight = nn.Parameter(torch.empty(d_model))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=INITIAL_STD)
+
+    def forward(
+        self, x: Float[Tensor, "batch sequence {self.d_model}"], mask: Bool[Tensor, "batch sequence"] | None = None
+    ) -> AttentionPooled:
+        query = self.weight.expand(x.shape[0], 1, -1)
+        there = _there(x, mask).any(1)
+        return AttentionPooled(self.attention(query, x, mask)[:, 0] * there[:, None], there)
+
+
+def _there(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask

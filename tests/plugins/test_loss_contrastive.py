@@ -1,0 +1,78 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+
+from atinuke.plugins.loss_contrastive import ContrastiveLoss, SigmoidContrastiveLoss
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+TEXT = {"vocab_size": 40, "hidden_size": 12, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+IMAGE = {"hidden_size": 12, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+SMALL = {"image_size": 8, "patch_size": 4}
+BOTH = [ContrastiveLoss, SigmoidContrastiveLoss]
+
+
+def pairs(rows: int, width: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(rows)
+    first, second = (F.normalize(torch.randn(rows, width, dtype=torch.float64), dim=-1) for _ in range(2))
+    return first.requires_grad_(), second.requires_grad_()
+
+
+def both_losses(theirs, ours):
+    """The loss of a whole model of theirs, and ours of the vectors that it compares."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    given = {"input_ids": torch.randint(2, 39, (5, 6)), "pixel_values": torch.randn(5, 3, 8, 8)}
+    with torch.no_grad():
+        found = theirs.eval()(**given, return_loss=True)
+        ours.log_scale.copy_(theirs.logit_scale.squeeze())
+        if isinstance(ours, SigmoidContrastiveLoss):
+            ours.offset.copy_(theirs.logit_bias.squeeze())
+    return found.loss, ours(found.text_embeds, found.image_embeds)
+
+
+def test_contrastive_is_clips():
+    text = {**TEXT, "projection_dim": 8, "eos_token_id": 1}
+    config = CLIPConfig(text_config=text, vision_config={**IMAGE, **SMALL, "projection_dim": 8}, projection_dim=8)
+    torch.testing.assert_close(*both_losses(CLIPModel(config), ContrastiveLoss()), rtol=1e-5, atol=1e-5)
+
+
+def test_sigmoid_is_siglips():
+    config = SiglipConfig(text_config=TEXT, vision_config={**IMAGE, **SMALL})
+    torch.testing.assert_close(*both_losses(SiglipModel(config), SigmoidContrastiveLoss()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", BOTH)
+def test_rows_that_are_hidden_are_as_if_they_were_not_there(loss):
+    module, (first, second) = loss().double(), pairs(6)
+    mask = torch.tensor([True, False, True, True, False, True])
+    weights = list(module.parameters())
+    masked = module(first, second, mask)
+    alone = module(first[mask], second[mask])
+    torch.testing.assert_close(masked, alone, **EXACT)
+    for got, expected in zip(
+        *(torch.autograd.grad(one, [first, second, *weights], retain_graph=True) for one in (masked, alone)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected, **EXACT)
+    torch.testing.assert_close(module(first, second, torch.ones(6, dtype=torch.bool)), module(first, second), **EXACT)
+
+
+@pytest.mark.parametrize("loss", BOTH)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_no_pair_no_loss(loss, dtype):
+    module, (first, second) = loss().to(dtype), (one.detach().to(dtype).requires_grad_() for one in pairs(4))
+    found = module(first, second, torch.zeros(4, dtype=torch.bool))
+    found.backward()
+    assert found.item() == 0
+    assert all(not tensor.grad.any() for tensor in (first, second, *module.parameters()))
+
+
+def test_temperature_starts_as_set_and_does_not_fall_below_a_hundredth():
+    torch.testing.assert_close(1 / ContrastiveLoss(0.2).log_scale.exp().item(), 0.2)
+    torch.testing.assert_close(1 / SigmoidContrastiveLoss(0.2).log_scale.exp().item(), 0.2)
+    first, second = pairs(5)
+    cold, coldest = ContrastiveLoss(0.01).double(), ContrastiveLoss(0.001).double()
+    torch.testing.assert_close(coldest(first, second), cold(first, second), rtol=1e-6, atol=1e-6)
