@@ -82,6 +82,8 @@ def cost(
 
     result = costs.cost(open_graph(file, sets, swaps), MetaMeter())
     sizes = dict(map(_size, at))
+    if len(sizes) < len(at):
+        raise fail("a size is given twice", f"got {' '.join(at)}", where="--at", fix="give each axis one size")
     formulas: dict[str, Any] = {
         "parameters": result.parameters,
         "forward FLOPs": result.flops,

@@ -83,12 +83,13 @@ def generate(
     opened = open_run(run)
     streamed = not json and len(prompts) == 1
 
+    shown: list[str] = []
+
     def show(_: int, text: str) -> None:
-        sys.stdout.write(text)
+        shown.append(text if shown else prompts[0] + text)  # the prompt once it is known to fit
+        sys.stdout.write(shown[-1])
         sys.stdout.flush()
 
-    if streamed:
-        show(0, prompts[0])
     on_text = show if streamed else None
     found = go_on(opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled)
     if json:
@@ -156,7 +157,7 @@ def demo(
     recipe = prepare_demo(folder)
     if (run / RECIPE).exists():
         say(f"going on with {run}")
-        outcome = resume(run)
+        outcome = resume(run, [f"steps={steps}"] if steps else [])
     else:
         outcome = start(load_recipe(recipe, [f"steps={steps}"] if steps else []), run)
     if outcome.signal is not None:

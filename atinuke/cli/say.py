@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from atinuke.core.errors import AtinukeError, Mistake, Place, fail
+from atinuke.core.errors import AtinukeError, Mistake, Place
+from atinuke.core.files import replacing
 
-File = Annotated[
-    str, typer.Argument(help="A graph file, or the name of one that ships (atinuke, gpt2, llama, experts).")
-]
+File = Annotated[str, typer.Argument(help="A graph file, or the name of one that ships, such as atinuke.")]
 Sets = Annotated[list[str], typer.Option("--set", help="Set a dim or axis: d_model=512.", metavar="NAME=VALUE")]
 Swaps = Annotated[
     list[str], typer.Option("--swap", help="Exchange a component: layer.P=identity.", metavar="NODE=COMPONENT")
@@ -60,15 +59,9 @@ def write(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         return
-    draft = output.with_name(f".{output.name}.partial")
-    try:
-        if output.exists() and not output.is_file():  # a device or a pipe is written to; a folder is an error
-            output.write_text(text, encoding="utf-8")
-        else:
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(output.resolve())
-    except OSError as error:
-        raise fail(f"cannot be written: {error.strerror or error}", where=str(output)) from None
-    finally:
-        draft.unlink(missing_ok=True)
+    if output.is_char_device() or output.is_fifo():
+        output.write_text(text, encoding="utf-8")
+        return
+    with replacing(output.resolve()) as draft:
+        draft.write_text(text, encoding="utf-8")
     say(f"wrote {output}")

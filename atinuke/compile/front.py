@@ -35,6 +35,6 @@ def open_graph(
 def check_graph(graph: Graph, registry: Registry | None = None, mistakes: Iterable[Mistake] = ()) -> CheckedGraph:
     """A graph checked with the constructors of its components; `mistakes` are those already found in its file."""
     checked, found = inspect_graph(graph, registry or Registry(), MetaProbe())
-    raise_all(sorted({*mistakes, *found}, key=lambda mistake: getattr(mistake.where, "line", 0)))
+    raise_all(sorted(dict.fromkeys((*mistakes, *found)), key=lambda mistake: getattr(mistake.where, "line", 0)))
     assert checked is not None
     return checked

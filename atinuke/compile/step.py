@@ -135,6 +135,14 @@ class _Planner:
                     where=node.node.where,
                     fix="join the wires before it",
                 )
+            for port in touched:
+                if [dim.name for dim in node.signature.inputs[port].shape.dims[:2]] != ["batch", "sequence"]:
+                    raise fail(
+                        f"{title}: {node.node.use} cannot be stepped",
+                        f"its port `{port}` grows with the text",
+                        where=node.node.where,
+                        fix=f"feed `{port}` from what does not depend on the text",
+                    )
             return
         ports = [
             (node.signature.inputs[port].shape, body.type_of(wire)) for port in touched for wire in node.feeds[port]
@@ -158,7 +166,7 @@ class _Planner:
             return 0
         try:
             return len(build_meta(node.cls, node.settings).state(2, 2))  # type: ignore[operator]
-        except ValueError as error:
+        except Exception as error:  # a third party's state() may raise anything
             raise fail(f"{title}: {node.node.use} cannot be stepped", str(error), where=node.node.where) from None
 
 

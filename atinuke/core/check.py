@@ -93,9 +93,14 @@ class _Checker:
         """The type of an input of the graph, whose sizes are whole and at least 1 wherever its axes are."""
         given = input_type(name, value, sizes, self.report)
         for text, size in zip(value.shape, given.shape, strict=True) if given else ():
-            least, at = dims.least(size, self.ranges)
-            if size.is_integer is not True or least < 1:
-                got = f"`{text}` is {least}{' at ' + at if at else ''}" if size.is_integer else f"`{text}` is not whole"
+            try:
+                least, at = dims.least(size, self.ranges)
+                got = f"`{text}` is {least}{' at ' + at if at else ''}" if least < 1 else None
+            except ValueError as error:
+                got = f"`{text}`: {error}"
+            if size.is_integer is False or (size.is_integer is None and got is None):
+                got = f"`{text}` is not whole"
+            if got:
                 fix = "change the size, or the range of its axis"
                 self.wrong(value.where, f"input `{name}` needs sizes that are whole and at least 1", got, fix=fix)
                 return None
@@ -250,6 +255,10 @@ class _Checker:
         """Whether no axis outgrows a limit that the component states."""
         for local, setting in signature.limits.items():
             most = fit.names[local].subs(self.highs) if local in fit.names else sympy.Integer(0)
+            if type(settings[setting]) is not int:
+                what = f"`limits` of {node.use} names {setting}, which must be a whole number"
+                self.wrong(node.where, f"{title}: {what}", f"got {settings[setting]!r}", fix="correct the component")
+                return False
             if most.is_number and most > settings[setting]:
                 what = f"axis `{local}` goes up to {most}, beyond {setting} = {settings[setting]}"
                 self.wrong(node.where, f"{title}: {what}", fix=f"lower the axis's range, or raise {setting}")
@@ -260,9 +269,13 @@ class _Checker:
         """Whether no size can vanish at an end of the ranges of the free axes."""
         for port, given in outputs.items():
             for axis, size in enumerate(given.shape):
-                least, at = dims.least(size, self.ranges)
+                try:
+                    least, at = dims.least(size, self.ranges)
+                except ValueError as error:
+                    self.wrong(node.where, f"{title}: axis {axis} of {_called(port)} cannot be told", str(error))
+                    return False
                 if least < 1:
-                    what = f"axis {axis} of {'its output' if port == 'return' else port} would be {least}"
+                    what = f"axis {axis} of {_called(port)} would be {least}"
                     fix = "narrow the axis's range" if at else "change the settings"
                     self.wrong(node.where, f"{title}: {what}{' at ' + at if at else ''}", fix=fix)
                     return False
@@ -276,7 +289,7 @@ class _Checker:
         if key not in self.probed:
             try:
                 self.probed[key] = self.probe.parameters(cls, settings)
-            except Exception as error:  # a third party's constructor may raise anything
+            except (Exception, SystemExit) as error:  # a third party's constructor may raise anything
                 said = (str(error) or type(error).__name__).splitlines()[0]
                 self.probed[key] = "its tensors are beyond any memory" if "overflow" in said.lower() else said
         result = self.probed[key]
@@ -341,6 +354,7 @@ class _Checker:
         carried = _carried(block)
         instances: list[CheckedBody] = []
         for index in range(times):
+            self.count += not block.nodes  # an empty one takes time too
             inside = {**scope, "index": index}
             inputs = self.block_inputs(state, title, node, inside, given, feeds)
             inner = self.body(f"{title}.", block, inside, inputs, self.levels[node.use])
@@ -380,7 +394,7 @@ class _Checker:
         if type(times) is not int or times < 1:
             self.wrong(where, f"{title}: repeat must be a whole number, at least 1", f"got {times}")
             return None
-        nodes = self.count + times * len(self.graph.blocks[node.use].nodes)
+        nodes = self.count + times * max(1, len(self.graph.blocks[node.use].nodes))
         if nodes > MAX_NODES:
             what = f"{title}: the graph would have {nodes:,} nodes, more than {MAX_NODES:,}"
             self.wrong(where, what, fix="repeat it fewer times")
@@ -411,6 +425,10 @@ class _Checker:
             )
             result[port] = value if fits else None
         return result
+
+
+def _called(port: str) -> str:
+    return "its output" if port == "return" else port
 
 
 def _carried(block: Block) -> dict[str, str]:

@@ -49,6 +49,7 @@ class Component:
 
     def __post_init__(self) -> None:
         _require(NAME.fullmatch(self.name), self.name, "a component's name must look like `kind.variant`")
+        _require(isinstance(self.summary, str), repr(self.summary), f"the summary of `{self.name}` must be a text")
         _require(TARGET.fullmatch(self.target), self.target, "a target must look like `package.module:Class`")
         _require(
             self.strategy is None or TARGET.fullmatch(self.strategy),

@@ -18,6 +18,8 @@ import sympy
 
 MAX_LENGTH = 200
 MAX_EXPONENT = 64
+MAX_TERMS = 2_000  # of a size once its brackets are multiplied out
+MAX_AXES = 8  # of one size
 
 Size: TypeAlias = sympy.Expr
 
@@ -127,6 +129,8 @@ def _apply(op: ast.operator, a: Any, b: Any) -> Any:
         result = _ARITHMETIC[type(op)](a, b)
     except (OverflowError, ZeroDivisionError) as error:
         raise ValueError(str(error)) from None
+    if isinstance(result, sympy.Expr) and _terms(result) > MAX_TERMS:
+        raise ValueError("the size is too complex")
     if isinstance(result, complex):
         raise ValueError("the result is not a real number")
     if isinstance(result, float) and not math.isfinite(result):
@@ -136,17 +140,40 @@ def _apply(op: ast.operator, a: Any, b: Any) -> Any:
     return result
 
 
+def _terms(size: Size) -> int:
+    """How many terms come out, at most, when brackets are multiplied out; too many for too high a power."""
+    if isinstance(size, sympy.Pow) and size.exp.is_Integer:
+        times = abs(int(size.exp))
+        return MAX_TERMS + 1 if times > MAX_EXPONENT else _terms(size.base) ** times
+    parts = [_terms(part) for part in size.args]
+    return sum(parts) if isinstance(size, sympy.Add) else math.prod(parts)
+
+
 def equal(a: Size, b: Size) -> bool:
     """Whether two sizes are the same for every value of their axes."""
     return bool(a == b) or sympy.expand(a - b) == 0
 
 
 def least(size: Size, ranges: Mapping[Size, tuple[int, int]]) -> tuple[Size, str]:
-    """The smallest value of a size at the ends of the ranges of its axes, and these ends as `height = 2`."""
+    """The smallest value of a size at the ends of the ranges of its axes, and these ends as `height = 2`.
+
+    Raises:
+        ValueError: it is not a number at some end, or depends on too many axes.
+    """
     axes = sorted(size.free_symbols, key=str)
-    ends = (dict(zip(axes, end, strict=True)) for end in itertools.product(*(ranges[axis] for axis in axes)))
-    value, end = min(((size.subs(end), end) for end in ends), key=operator.itemgetter(0))
-    return value, ", ".join(f"{axis} = {number}" for axis, number in end.items())
+    if len(axes) > MAX_AXES:
+        raise ValueError(f"a size that depends on more than {MAX_AXES} axes is not allowed")
+    found: list[tuple[Size, str]] = []
+    for numbers in itertools.product(*(ranges[axis] for axis in axes)):
+        at = ", ".join(f"{axis} = {number}" for axis, number in zip(axes, numbers, strict=True))
+        try:
+            value = size.subs(dict(zip(axes, numbers, strict=True)))
+        except ZeroDivisionError:
+            value = sympy.zoo
+        if not value.is_real:
+            raise ValueError(f"it divides by zero at {at}")
+        found.append((value, at))
+    return min(found, key=operator.itemgetter(0))
 
 
 def solve(tree: ast.expr, values: Mapping[str, Any], size: Size) -> tuple[str, Size] | None:
@@ -182,6 +209,6 @@ def show(size: Size | int) -> str:
                 break
         inside = text[start + 6 : end]
         head, slash, tail = inside.rpartition("/")
-        shown = f"{head}//{tail}" if slash and "(" not in tail and "+" not in inside else f"⌊{inside}⌋"
+        shown = f"{head}//{tail}" if slash and "(" not in tail and not {"+", "-"} & {*inside} else f"⌊{inside}⌋"
         text = text[:start] + shown + text[end + 1 :]
     return text

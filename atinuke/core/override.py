@@ -10,7 +10,7 @@ from atinuke.core.errors import AtinukeError, Mistake, fail, raise_all
 from atinuke.core.graph import Graph, Range, frozen
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
-from atinuke.core.spec import RANGE
+from atinuke.core.spec import RANGE, reference_error
 from atinuke.core.swap import swap
 
 ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
@@ -52,7 +52,7 @@ def _set(graph: Graph, text: str) -> Graph:
     if name in graph.axes:
         bounds = RANGE.fullmatch(match[2])
         low, high = (int(bounds[1]), int(bounds[2])) if bounds else (value, value)
-        if not isinstance(low, int) or not isinstance(high, int) or not 1 <= low <= high:
+        if type(low) is not int or type(high) is not int or not 1 <= low <= high < 10**15:
             raise fail("an axis must be a range such as 1..64", f"got {match[2]!r}", where=where)
         return replace(graph, axes=frozen({**graph.axes, name: Range(low, high)}))
     raise fail(f"the graph has no dim or axis `{name}`", where=where, fix=close(name, [*graph.dims, *graph.axes]))
@@ -85,5 +85,8 @@ def _arguments(text: str, where: str) -> dict[str, Any]:
         match = ASSIGNMENT.fullmatch(part)
         if not match or match[1] in given:
             raise fail("settings must look like (name=value, ...)", f"got {part!r}", where=where)
-        given[match[1]] = _value(match[2], where)
+        value = _value(match[2], where)
+        if isinstance(value, str) and (error := reference_error(value)):
+            raise fail(f"setting `{match[1]}` cannot be read", error, where=where)
+        given[match[1]] = value
     return given

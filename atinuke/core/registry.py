@@ -95,7 +95,7 @@ class Registry:
             return [record for records in getattr(self._manager(plugin).hook, hook)() for record in records]
         except AtinukeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise fail(
                 f"plugin `{plugin or BUILTINS}` fails in `{hook}`",
                 f"{type(error).__name__}: {error}",

@@ -46,7 +46,8 @@ def input_type(name: str, value: Input, scope: Scope, report: Report) -> Type | 
                 value.where,
                 f"input `{name}` has an unknown size `{text}`",
                 str(error),
-                fix=_hint(error, scope) or "declare it under dims or axes",
+                fix=_hint(error, scope)
+                or ("declare it under dims or axes" if isinstance(error, UnknownName) else None),
             )
             return None
         if size is BROKEN:

@@ -248,7 +248,7 @@ class _Reader:
             found[name] = plain = _plain(setting)
             if plain is BROKEN:
                 self.wrong((*path, name), f"setting `{name}` must be a plain value", f"got {_kind(setting)}")
-            elif error := next(filter(None, map(_reference_error, _texts(plain))), None):
+            elif error := next(filter(None, map(reference_error, _texts(plain))), None):
                 self.wrong((*path, name), f"setting `{name}` cannot be read", error)
                 found[name] = BROKEN
         return found
@@ -256,7 +256,7 @@ class _Reader:
     def repeat(self, path: KeyPath, value: Any) -> Any:
         if value is None or type(value) is int:
             return value
-        if isinstance(value, str) and value.startswith("$") and not _reference_error(value):
+        if isinstance(value, str) and value.startswith("$") and not reference_error(value):
             return value
         self.wrong(path, "`repeat` must be a whole number or `$name`", f"got {value!r}")
         return BROKEN
@@ -352,11 +352,14 @@ def reference(text: str) -> str | None:
     return text[1:] if text.startswith("$") else None
 
 
-def _reference_error(text: str) -> str | None:
+def reference_error(text: str) -> str | None:
+    """What is wrong with a setting that may be `$name` or `${expression}`; None where nothing is."""
     inside = reference(text)
-    if inside is None or (not text.startswith("${") and NAME.fullmatch(inside)):
+    if inside is None:
         return None
-    return _expression_error(inside) or (None if text.startswith("${") else f"`{text}`: write `${{{inside}}}`")
+    error = _expression_error(inside)
+    braces = text.startswith("${") or NAME.fullmatch(inside)
+    return error or (None if braces else f"`{text}`: write `${{{inside}}}`")
 
 
 def _expression_error(text: str) -> str | None:

@@ -10,6 +10,7 @@ import yaml
 
 from atinuke import graphs
 from atinuke.cli import main
+from atinuke.core.document import parse
 
 RECIPE = """
 graph: {use: atinuke, set: {vocab_size: 300, d_model: 16, heads: 2, layers: 2, dropout: 0}}
@@ -110,7 +111,7 @@ def test_schema_accepts_what_ships(run) -> None:
     code, out, _ = run("schema")
     assert code == 0
     for name in graphs.names():
-        jsonschema.validate(yaml.safe_load(graphs.path(name).read_text()), json.loads(out))
+        jsonschema.validate(parse(graphs.path(name).read_text()).data, json.loads(out))
 
 
 def test_plugins_list_show_and_check(run) -> None:

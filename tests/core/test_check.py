@@ -310,6 +310,48 @@ def test_blocks_that_double_at_every_level_are_refused_quickly() -> None:
     assert any("more than 20,000 nodes" in str(mistake) for mistake in mistakes_of(text))
 
 
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("(((batch**64)**64)**64)**64", "the size is too complex"),
+        ("(batch+sequence+n)**60", "the size is too complex"),
+        ("batch//(sequence-2)", "it divides by zero at batch = 1, sequence = 2"),
+        ("batch%(sequence-2)", "it divides by zero at batch = 1, sequence = 2"),
+        ("batch/(sequence-2)", "it divides by zero at batch = 1, sequence = 2"),
+    ],
+)
+def test_sizes_that_cannot_be_worked_out_are_refused(size: str, message: str) -> None:
+    assert message in one(graph("y: {use: identity, in: x}", inputs=f"x: 'float[{size}]'"))
+
+
+def test_a_size_of_too_many_axes_is_refused() -> None:
+    names = [f"a{n}" for n in range(40)]
+    text = graph("y: {use: identity, in: x}", inputs=f"x: 'float[{'+'.join(names)}]'")
+    message = one(text.replace("axes: {", "axes: {" + "".join(f"{name}: 1..2, " for name in names)))
+    assert "a size that depends on more than 8 axes is not allowed" in message
+
+
+def test_an_empty_block_cannot_be_repeated_without_end() -> None:
+    more = "blocks: {none: {inputs: {x: 'float[batch, sequence, 8]'}, outputs: x}}\n"
+    assert "would have 1,000,000,000,001 nodes" in one(graph("y: {use: none, repeat: 1000000000000, in: x}", more=more))
+
+
+def test_a_constructor_that_leaves_is_a_mistake() -> None:
+    class Leaving(MetaProbe):
+        def parameters(self, cls, settings):
+            raise SystemExit(0)
+
+    read, _ = load_text(graph("y: {use: identity, in: x}"))
+    (mistake,) = inspect_graph(read, Registry(), Leaving())[1]
+    assert "refuses its settings" in str(mistake)
+
+
+@pytest.mark.parametrize("written", ["repeat: $for", "repeat: '${1+}'"])
+def test_what_looks_like_a_reference_and_is_none(written: str) -> None:
+    text = graph(f"y: {{use: inner, {written}, in: x}}", more=BLOCK.format(outputs="a"))
+    assert "`repeat` must be a whole number or `$name`" in one(text)
+
+
 def test_a_size_may_hold_commas_of_its_own() -> None:
     text = graph("y: {use: identity, in: x}", inputs="x: 'float[max(2, min(3, batch)), 8]'")
     assert str(checked(text).body.inputs["x"]) == "float[Max(2, Min(3, batch)), 8]"

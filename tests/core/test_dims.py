@@ -97,7 +97,13 @@ def test_solve_refuses_what_has_no_whole_solution() -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("h//16", "h//16"), ("4*d", "4*d"), ("(h//16)*(w//16)", "h//16*w//16"), ("2*a+1", "2*a + 1")],
+    [
+        ("h//16", "h//16"),
+        ("4*d", "4*d"),
+        ("(h//16)*(w//16)", "h//16*w//16"),
+        ("2*a+1", "2*a + 1"),
+        ("(a-400)//160", "⌊a/160 - 5/2⌋"),
+    ],
 )
 def test_sizes_are_shown_as_people_write_them(text: str, shown: str) -> None:
     values = {name: dims.axis(name) for name in "hwda"}

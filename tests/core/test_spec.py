@@ -33,7 +33,9 @@ def test_a_shipped_graph_survives_writing_and_reading(name: str) -> None:
 
 
 def test_names_that_the_generated_class_needs_are_reserved() -> None:
-    taken = {name for name in dir(nn.Module()) if not name.startswith("_")}
+    found = {name: getattr(nn.Module(), name) for name in dir(nn.Module()) if not name.startswith("_")}
+    # transformers adds to torch's class while it makes a model
+    taken = {name for name, value in found.items() if not str(getattr(value, "__module__", "")).startswith("transf")}
     assert taken <= RESERVED, sorted(taken - RESERVED)
     assert not any(map(keyword.iskeyword, RESERVED))
 
