@@ -29,7 +29,7 @@ from atinuke.core.rewrite import rewrite
 from atinuke.pipelines import log
 from atinuke.pipelines.corpus import prepare
 from atinuke.pipelines.demo import prepare_demo
-from atinuke.pipelines.loop import Job, Loop
+from atinuke.pipelines.loop import Feed, Job, Loop
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.sampler import Sampler, in_order
 from atinuke.pipelines.text import documents
@@ -86,7 +86,8 @@ def run(name: str, seed: int, folder: Path) -> dict[str, object]:
     sizes = {"batch": recipe.batch, "context": recipe.data.context}
     torch.manual_seed(seed)
     made = module(name, recipe)
-    job = Job(made, Sampler(corpus.train, **sizes, seed=seed), lambda: in_order(corpus.validation, **sizes))
+    feed = Feed(Sampler(corpus.train, **sizes, seed=seed), lambda: in_order(corpus.validation, **sizes))
+    job = Job(made, feed)
     with joined() as world, tempfile.TemporaryDirectory() as place:
         Loop(recipe, Path(place), job, world, Console(stderr=True)).run()
         losses = [

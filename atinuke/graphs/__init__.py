@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from atinuke.core.errors import fail
+from atinuke.core.files import is_file
 from atinuke.core.names import close
 
 HERE = Path(str(files(__name__)))
@@ -21,7 +22,7 @@ def path(name: str) -> Path:
         AtinukeError: there is neither such a file nor such a graph.
     """
     given = Path(name)
-    if given.is_file():
+    if is_file(given):
         return given
     shipped = HERE / f"{name}.yaml"
     if name in names():

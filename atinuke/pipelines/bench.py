@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from atinuke.compile.inductor import compile_blocks, compile_step
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
+from atinuke.pipelines.feed_text import require_text
 
 Way = Callable[[], Tensor]
 
@@ -56,13 +57,7 @@ def bench(checked: CheckedGraph, model: nn.Module, batch: int, sequence: int, ro
 def _tokens(checked: CheckedGraph, batch: int, sequence: int) -> int:
     """The size of the vocabulary."""
     graph = checked.graph
-    needed = [name for name, declared in graph.inputs.items() if not declared.optional]
-    if needed != ["input_ids"] or "logits" not in graph.outputs:
-        raise fail(
-            f"graph `{graph.name}` cannot be measured",
-            f"it needs {', '.join(needed)} and gives {', '.join(graph.outputs)}",
-            fix="measure a graph that reads input_ids alone and gives logits",
-        )
+    require_text(checked)
     for name, size in zip(graph.inputs["input_ids"].shape, (batch, sequence), strict=True):
         axis = graph.axes.get(name)
         if axis and not axis.low <= size <= axis.high:

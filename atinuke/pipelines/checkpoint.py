@@ -12,8 +12,9 @@ So whatever happens, the newest folder named `step-...` is whole. One that never
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import takewhile
 from pathlib import Path
 
@@ -32,6 +33,7 @@ STATE = "state.json"
 FILES = (WEIGHTS, OPTIMISER, STATE)
 SUMS = "SHA256SUMS"
 LISTED = 5
+NAME = re.compile(r"step-[0-9]{6,}")  # and nothing behind: a copy is no newer checkpoint
 
 
 class State(Section):
@@ -53,13 +55,15 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
     return dict(named.values())
 
 
-def load_weights(module: nn.Module, file: Path) -> None:
-    """Copies the tensors of a safetensors file into a module, to the module's dtype and device.
+def load_weights(module: nn.Module, file: Path, without: Collection[str] = ()) -> None:
+    """Copies the tensors of a safetensors file into a module, to the module's dtype and device; those of the nodes
+    `without` are left out.
 
     Raises:
         AtinukeError: the file is unreadable, or its names and shapes are not exactly those of the module.
     """
-    _fill(weights(module), read(file), file)
+    found = {name: tensor for name, tensor in read(file).items() if name.partition(".")[0] not in without}
+    _fill(weights(module), found, file)
 
 
 def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: State, keep: int) -> Path:
@@ -98,7 +102,8 @@ def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: State, ke
 
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("step-*"), key=lambda path: (len(path.name), path.name))
+    found = (path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def load(path: Path, module: nn.Module, optimiser: Optimizer) -> State:

@@ -5,6 +5,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from atinuke.core.errors import fail
+from atinuke.core.files import replacing
 from atinuke.pipelines import log
 
 PALE, STRONG, ACCENT, QUIET = "#9ecae1", "#2171b5", "#d94801", "#636363"
@@ -47,13 +48,8 @@ def draw(records: Path, picture: Path) -> None:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
 
-    draft = picture.with_suffix(".partial")
-    try:
+    with replacing(picture) as draft:
         figure.savefig(draft, format="png")
-        draft.replace(picture)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise fail(f"cannot be written: {error.strerror}", where=str(picture)) from None
 
 
 def smooth(values: Sequence[float]) -> list[float]:

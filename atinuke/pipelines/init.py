@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atinuke.core.errors import fail
+from atinuke.core.files import replacing
 from atinuke.pipelines import checkpoint
 
 LISTED = 6
@@ -37,15 +38,8 @@ def copy_weights(run: Path, target: Path) -> None:
     if not found:
         raise fail("has no checkpoint to begin from", where=str(run), fix="name the folder of a run that has trained")
     checkpoint.verify(found[-1])
-    draft = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as draft:
         shutil.copyfile(found[-1] / checkpoint.WEIGHTS, draft)
-        draft.replace(target)
-    except OSError as error:
-        raise fail(f"cannot be written: {error.strerror or error}", where=str(target)) from None
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @torch.no_grad()

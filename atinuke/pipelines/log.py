@@ -1,6 +1,7 @@
 """The log of a run: `log.jsonl` is the truth, one record a line; TensorBoard's event files are a copy for its viewer.
 
-A training record is `{"step", "loss", "lr", "gradient_norm", "seconds", "tokens_per_second", ...}`; an evaluation is
+A training record is `{"step", "loss", "waiting", "lr", "gradient_norm", "seconds", "tokens_per_second", ...}`
+(`waiting` is the share of the time spent waiting for data); an evaluation is
 `{"step", "validation_loss", "perplexity", ...}`; a step that was not applied has `"bad": reason` and no loss. A number
 that is not finite is null.
 """

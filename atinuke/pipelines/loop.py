@@ -54,23 +54,29 @@ class Batches(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is trained on what.
+class Feed:
+    """What a model is trained and validated on; `count` counts the `unit` (tokens or rows) in a batch."""
 
-    `module(**batch)` returns a tuple whose fields `losses` are means over what `count` counts in a batch (its tokens,
-    or its rows: the `unit`). Their sum with these weights is made smaller; `figures` are further fields that are
-    logged.
-    """
-
-    module: nn.Module
     batches: Batches
     validation: Callable[[], Iterable[Batch]] | None = None
-    losses: Mapping[str, float] = field(default_factory=lambda: {"loss": 1.0})
-    figures: tuple[str, ...] = ()
     count: Callable[[Batch], int] = predicted_tokens
     unit: str = "tokens"
     flops_per_unit: float | None = None
     bytes_per_token: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what.
+
+    `module(**batch)` returns a tuple whose fields `losses` are means over what the feed counts in a batch. Their sum
+    with these weights is made smaller; `figures` are further fields that are logged.
+    """
+
+    module: nn.Module
+    feed: Feed
+    losses: Mapping[str, float] = field(default_factory=lambda: {"loss": 1.0})
+    figures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Loop:
         elif recipe.compile == "whole":
             self.module.compile()
         self.model = world.share(self.module)
-        self.peak = gemm_peak(DTYPES[recipe.precision], world.device) if job.flops_per_unit else None
+        self.peak = gemm_peak(DTYPES[recipe.precision], world.device) if job.feed.flops_per_unit else None
 
     def run(self) -> Outcome:
         """Trains until the recipe's last step, or until a signal comes.
@@ -116,13 +122,15 @@ class Loop:
                 self.step += 1
                 self._train()
                 last = self.step == recipe.steps
-                if self.job.validation and (last or self.step % recipe.evaluate_every == 0):
-                    self._evaluate(self.job.validation())
-                    self._draw()
+                evaluates = self.job.feed.validation and (last or self.step % recipe.evaluate_every == 0)
+                if self.job.feed.validation and evaluates:
+                    self._evaluate(self.job.feed.validation())
                 if not last and self.world.any(interrupt.came is not None):
                     signal = interrupt.came or Signals.SIGTERM
                 if last or signal or self.step % recipe.save_every == 0:
                     self._save()
+                if evaluates:
+                    self._draw()
             self._draw()
         return Outcome(self.folder, self.step, signal)
 
@@ -131,8 +139,9 @@ class Loop:
         recipe, begin = self.recipe, time.perf_counter()
         torch.manual_seed(_seed(recipe.seed, self.step, self.world.rank))
         self.model.train()
-        batches = [next(self.job.batches) for _ in range(recipe.accumulate)]
-        (count,) = self.world.sum(sum(map(self.job.count, batches)))
+        batches = [next(self.job.feed.batches) for _ in range(recipe.accumulate)]
+        waited = time.perf_counter() - begin
+        (count,) = self.world.sum(sum(map(self.job.feed.count, batches)))
         found = [self._backward(batch, count, last=batch is batches[-1]) for batch in batches]
         figures = self._named(self.world.sum(*torch.stack(found).sum(0).tolist()))
         loss = figures["loss"]
@@ -154,16 +163,17 @@ class Loop:
 
         seconds = time.perf_counter() - begin
         speed = count / seconds
-        figures |= {"lr": lr, "gradient_norm": norm.item(), "seconds": seconds, f"{self.job.unit}_per_second": speed}
-        if self.peak and self.job.flops_per_unit:
-            figures["mfu"] = speed * self.job.flops_per_unit / (self.peak * self.world.size)
+        figures |= {"lr": lr, "gradient_norm": norm.item(), "seconds": seconds, "waiting": waited / seconds}
+        figures[f"{self.job.feed.unit}_per_second"] = speed
+        if self.peak and self.job.feed.flops_per_unit:
+            figures["mfu"] = speed * self.job.feed.flops_per_unit / (self.peak * self.world.size)
         self._record(**figures)
         self.display.step(self.step, figures)
 
     def _backward(self, batch: Batch, count: float, last: bool) -> Tensor:
         """Adds a micro-batch to the gradients; returns its share of the step's losses and figures."""
         weights = tuple(self.job.losses.values())
-        share = self.job.count(batch) / count
+        share = self.job.feed.count(batch) / count
         # Processes exchange gradients with the last micro-batch only. They average, so each mean is made a sum again.
         with nullcontext() if last or self.world.size == 1 else self.model.no_sync():  # type: ignore[operator]
             values = self._values(self._forward(batch)) * share
@@ -194,14 +204,14 @@ class Loop:
         count = 0
         for index, batch in enumerate(islice(batches, self.recipe.evaluate_batches)):
             if index % self.world.size == self.world.rank:
-                total += self._values(self._forward(batch)).double().cpu() * self.job.count(batch)
-                count += self.job.count(batch)
+                total += self._values(self._forward(batch)).double().cpu() * self.job.feed.count(batch)
+                count += self.job.feed.count(batch)
         *sums, counted = self.world.sum(*total.tolist(), count)
         figures = {f"validation_{name}": value for name, value in self._named([s / counted for s in sums]).items()}
-        if self.job.unit == "tokens":
+        if self.job.feed.unit == "tokens":
             figures["perplexity"] = math.exp(min(figures["validation_loss"], 700.0))
-        if self.job.bytes_per_token:
-            figures["bits_per_byte"] = figures["validation_loss"] / math.log(2) / self.job.bytes_per_token
+        if self.job.feed.bytes_per_token:
+            figures["bits_per_byte"] = figures["validation_loss"] / math.log(2) / self.job.feed.bytes_per_token
         self._record(**figures)
         said = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())
         self.display.say(f"step {self.step}: {said}")
@@ -235,7 +245,7 @@ class Loop:
         state = checkpoint.State(
             step=self.step,
             rows=self._rows(),
-            sampler=self.job.batches.state_dict(),
+            sampler=self.job.feed.batches.state_dict(),
             recent=tuple(self.watch.recent),
             row=self.watch.row,
         )
@@ -250,6 +260,9 @@ class Loop:
         if not found:
             return 0
         state = checkpoint.load(found[-1], self.module, self.optimiser)
+        if state.step > self.recipe.steps:
+            what = f"the run is at step {state.step} already, beyond `steps` {self.recipe.steps}"
+            raise fail(what, where=str(found[-1]), fix=f"let `steps` be at least {state.step}")
         if state.rows != self._rows():
             raise fail(
                 f"its steps have {state.rows} rows, but those of this run would have {self._rows()}",
@@ -257,7 +270,7 @@ class Loop:
                 where=str(found[-1]),
                 fix="resume with as many processes, or change `accumulate` so that the product is the same",
             )
-        self.job.batches.load_state_dict(state.sampler)
+        self.job.feed.batches.load_state_dict(state.sampler)
         self.watch = Watch(self.recipe.on_bad_loss, state.recent, state.row)
         self.display.say(f"resumed from {found[-1].name}")
         return state.step

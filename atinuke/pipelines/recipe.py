@@ -22,11 +22,17 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from atinuke.core.document import parse, read_text
+from atinuke.core.errors import fail
+from atinuke.core.files import exists, is_file
+from atinuke.pipelines.fields import Field as Field_
+from atinuke.pipelines.objective import AnyObjective, Causal
+from atinuke.pipelines.rows import Manifest, Source, Table
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.text import Split
 from atinuke.pipelines.tokenizer import END_OF_TEXT
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -68,6 +74,18 @@ class Data(Section):
         return self
 
 
+class RowsData(Section):
+    """Rows of files and labels (see `atinuke.pipelines.rows` for sources and `atinuke.pipelines.fields` for fields).
+
+    Each field feeds the input of the graph that it is named after. A bad row stops the run, or is skipped with a word.
+    """
+
+    train: Source
+    validation: Source | None = None
+    fields: Annotated[dict[str, Field_], Field(min_length=1)]
+    bad: Literal["stop", "skip"] = "stop"
+
+
 class Tokenizer(Section):
     """A `tokenizer.json`, or the size of a byte-level BPE vocabulary to be trained on the training texts."""
 
@@ -82,19 +100,12 @@ class Tokenizer(Section):
         return self
 
 
-class Objective(Section):
-    """`causal`: predict each next token. `losses`: weights of further scalar outputs of the graph that are added."""
-
-    name: Literal["causal"] = "causal"
-    losses: dict[str, float] = Field(default_factory=dict)
-
-
 class AdamW(Section):
     """Loshchilov and Hutter (2019), fused. Only parameters of two axes or more are decayed."""
 
     name: Literal["adamw"]
     lr: Annotated[float, Field(gt=0)]
-    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.95)
+    betas: Annotated[tuple[Decay, Decay], Field(strict=False)] = (0.9, 0.95)
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
 
@@ -135,21 +146,24 @@ class BadLoss(Section):
 
     do: Literal["stop", "skip"] = "stop"
     spike: Annotated[float, Field(gt=0)] | None = 10.0
-    window: Annotated[int, Field(gt=1)] = 100
+    window: Annotated[int, Field(gt=1, lt=2**31)] = 100
     most: Positive = 10
 
 
 class Recipe(Section):
-    """Everything a run depends on. One step reads `batch * accumulate` rows of `context` tokens in every process.
+    """Everything a run depends on. It reads the texts of `data`, as tokens, or the `rows` of any files.
+
+    One step takes `batch * accumulate` rows (of texts: of `context` tokens) in every process.
 
     `compile: blocks` compiles each block once, however many layers there are; `whole` compiles the model as one, which
     takes longer the deeper it is and steps a little faster.
     """
 
     graph: GraphChoice
-    data: Data
-    tokenizer: Tokenizer
-    objective: Objective = Objective()
+    data: Data | None = None
+    rows: RowsData | None = None
+    tokenizer: Tokenizer | None = None
+    objective: AnyObjective = Causal(name="causal")
     optimiser: Annotated[AdamW | SGD, Field(discriminator="name")]
     schedule: Annotated[Cosine | WSD, Field(discriminator="name")]
     steps: Positive
@@ -165,6 +179,18 @@ class Recipe(Section):
     keep: Positive = 2
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     on_bad_loss: BadLoss = BadLoss()
+
+    @model_validator(mode="after")
+    def _one_kind_of_data(self) -> Self:
+        if (self.data is None) == (self.rows is None):
+            raise ValueError("must have either `data` or `rows`")
+        if self.data and not self.tokenizer:
+            raise ValueError("must have a `tokenizer`: texts are read as tokens")
+        if self.data and self.objective.name != "causal":
+            raise ValueError(f"`objective` {self.objective.name} needs `rows`; on the texts of `data` it is causal")
+        if self.rows and self.objective.name == "causal":
+            raise ValueError("must name another `objective` than causal, which is for the texts of `data`")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
@@ -191,21 +217,36 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with its paths made absolute."""
 
     def path(text: str) -> str:
-        return str(folder / Path(text).expanduser())
+        try:
+            return str(folder / Path(text).expanduser())
+        except RuntimeError as error:  # a home that nobody has
+            raise fail(f"`{text}` cannot be found", str(error), fix="write the path out") from None
 
     def paths(texts: tuple[str, ...]) -> tuple[str, ...]:
         """Of data: a pattern stays one, but the folder's own name is none."""
         return tuple(
-            path(text) if Path(path(text)).exists() else str(Path(glob.escape(str(folder))) / Path(text).expanduser())
+            path(text) if exists(Path(path(text))) else str(Path(glob.escape(str(folder))) / Path(text).expanduser())
             for text in texts
         )
 
-    data, graph, tokenizer = recipe.data, recipe.graph, recipe.tokenizer
-    beside = Path(path(graph.use)).is_file()  # else it must be the name of a graph that ships
+    def source(source: Source) -> Source:
+        match source:
+            case Manifest() | Table():
+                return source.model_copy(update={"files": paths(source.files)})
+            case _ if source.path:
+                return source.model_copy(update={"path": path(source.path)})
+        return source
+
+    data, rows, graph, tokenizer = recipe.data, recipe.rows, recipe.graph, recipe.tokenizer
+    beside = is_file(Path(path(graph.use)))  # else it must be the name of a graph that ships
     return recipe.model_copy(
         update={
             "graph": graph.model_copy(update={"use": path(graph.use)}) if beside else graph,
-            "data": data.model_copy(update={"train": paths(data.train), "validation": paths(data.validation)}),
-            "tokenizer": tokenizer.model_copy(update={"file": tokenizer.file and path(tokenizer.file)}),
+            "data": data and data.model_copy(update={"train": paths(data.train), "validation": paths(data.validation)}),
+            "rows": rows
+            and rows.model_copy(
+                update={"train": source(rows.train), "validation": rows.validation and source(rows.validation)}
+            ),
+            "tokenizer": tokenizer and tokenizer.model_copy(update={"file": tokenizer.file and path(tokenizer.file)}),
         }
     )

@@ -7,27 +7,36 @@ from torch import nn
 
 from atinuke.compile.front import open_graph
 from atinuke.compile.module import build
+from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.pipelines import checkpoint
-from atinuke.pipelines.recipe import load_recipe
+from atinuke.pipelines.feed_text import require_text
+from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.train import GRAPH, RECIPE, TOKENIZER
 
 
 @dataclass(frozen=True)
-class Run:
-    """`context` is the longest text that the graph reads, in tokens; `step` is that of the weights."""
+class Trained:
+    """A trained model with its graph and recipe; `step` is that of its weights."""
 
+    recipe: Recipe
     checked: CheckedGraph
     model: nn.Module
-    tokenizer: Tokenizer
-    context: int
     step: str
 
 
-def open_run(folder: Path) -> Run:
-    """The run in a folder, with the weights of its newest checkpoint, ready for evaluation.
+@dataclass(frozen=True)
+class Run(Trained):
+    """A model that goes on with texts; `context` is the longest that the graph reads, in tokens."""
+
+    tokenizer: Tokenizer
+    context: int
+
+
+def open_model(folder: Path) -> Trained:
+    """The model of a run with the weights of its newest checkpoint, ready for evaluation.
 
     Raises:
         AtinukeError: the folder holds no run, the run has no checkpoint yet, or a file of it is damaged.
@@ -39,10 +48,24 @@ def open_run(folder: Path) -> Run:
         raise fail("has no checkpoint yet", where=str(folder), fix=f"go on with `atinuke resume {folder}`")
     recipe = load_recipe(folder / RECIPE)
     checked = open_graph(str(folder / GRAPH))
-    tokenizer = Tokenizer.load(folder / TOKENIZER, recipe.tokenizer.end_of_text)
     checkpoint.verify(found[-1])
     model = build(checked).eval()
-    checkpoint.load_weights(model, found[-1] / checkpoint.WEIGHTS)
-    axis = checked.graph.inputs["input_ids"].shape[1]
-    context = checked.graph.axes[axis].high if axis in checked.graph.axes else int(checked.dims[axis])
-    return Run(checked, model, tokenizer, context, found[-1].name)
+    added = recipe.objective.trained(checked).graph.nodes.keys() - checked.graph.nodes.keys()
+    checkpoint.load_weights(model, found[-1] / checkpoint.WEIGHTS, added)
+    return Trained(recipe, checked, model, found[-1].name)
+
+
+def open_run(folder: Path) -> Run:
+    """The run in a folder that goes on with texts.
+
+    Raises:
+        AtinukeError: see `open_model`; or it does not go on with texts, or its tokenizer is damaged.
+    """
+    found = open_model(folder)
+    require_text(found.checked)
+    if found.recipe.tokenizer is None:
+        raise fail("has no tokenizer", where=str(folder), fix="use a run that was trained on texts")
+    tokenizer = Tokenizer.load(folder / TOKENIZER, found.recipe.tokenizer.end_of_text)
+    length = found.checked.body.inputs["input_ids"].shape[1]
+    context = int(length.subs({dims.axis(name): axis.high for name, axis in found.checked.graph.axes.items()}))
+    return Run(found.recipe, found.checked, found.model, found.step, tokenizer, context)

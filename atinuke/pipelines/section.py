@@ -5,7 +5,7 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -96,6 +96,9 @@ def _follow(model: type[Section], loc: tuple[str | int, ...], value: Any) -> tup
     section: Any = model
     known = list(model.model_fields)
     for key in loc:
+        if typing.get_origin(section) is dict:
+            section, known, path = typing.get_args(section)[1], [], (*path, key)
+            continue
         choices = _models(section)
         if len(choices) > 1:  # this step is the tag that chose between the sections
             section = next(one for one in choices if key in typing.get_args(one.model_fields["name"].annotation))
@@ -108,6 +111,8 @@ def _follow(model: type[Section], loc: tuple[str | int, ...], value: Any) -> tup
 
 
 def _models(annotation: Any) -> list[type[Section]]:
+    if typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [model for choice in typing.get_args(annotation) for model in _models(choice)]
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, Section) else []

@@ -22,9 +22,10 @@ from contextlib import contextmanager
 from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from atinuke.core.errors import Place, fail
+from atinuke.core.files import exists, is_file
 
 Split = Literal["file", "paragraph"]
 
@@ -44,18 +45,18 @@ def find(sources: Iterable[str | Path]) -> list[Path]:
     """
     found: set[Path] = set()
     for source in sources:
-        path = Path(source).expanduser()
-        if path.is_dir():
+        path = Path(source)
+        if exists(path) and path.is_dir():
             files = [file for file in path.rglob("*") if _kind(file) in IN_FOLDERS and not _hidden(file, path)]
-        elif path.exists():
+        elif exists(path):
             files = [path]
         else:
             files = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - also absolute
-        files = [file for file in files if file.is_file()]
+        files = [file for file in files if is_file(file)]
         if not files:
-            what = "holds no text" if path.is_dir() else "there is no such file"
+            what = "holds no text" if exists(path) else "there is no such file"
             fix = f"in folders only {', '.join(IN_FOLDERS)} and .gz of these are read; name others by a pattern"
-            raise fail(what, where=str(source), fix=fix if path.is_dir() else "check the path or the pattern")
+            raise fail(what, where=str(source), fix=fix if exists(path) else "check the path or the pattern")
         found.update(files)
     return sorted(found)
 
@@ -77,7 +78,7 @@ def documents(
         if kind in PARQUET:
             texts = _parquet(stream, path, field)
         elif kind in JSON_LINES:
-            texts = _json_lines(stream, path, field)
+            texts = (_text(record, field, where) for where, record in _json_lines(stream, path))
         elif split == "paragraph":
             texts = _paragraphs(stream, path)
         else:
@@ -90,6 +91,27 @@ def documents(
                 yield text
     if not count:
         raise fail("has no text", where=str(path), fix="leave it out or fill it")
+
+
+def objects(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The JSON objects of a file that has one a line, plain or gzipped, each with its place.
+
+    Raises:
+        AtinukeError: the file is missing, unreadable, truncated, not UTF-8, or a line is not a JSON object.
+    """
+    with _unzipped(path) as stream:
+        yield from _json_lines(stream, path)
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, plain or gzipped, with their ends.
+
+    Raises:
+        AtinukeError: the file is missing, unreadable, truncated or not UTF-8.
+    """
+    with _unzipped(path) as stream:
+        for offset, line in _lines(stream):
+            yield _decode(line, path, offset)
 
 
 def fingerprint(path: Path) -> str:
@@ -108,6 +130,12 @@ def _kind(path: Path) -> str:
 
 def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+@contextmanager
+def _unzipped(path: Path) -> Iterator[BufferedIOBase]:
+    with _errors(path), path.open("rb") as raw:
+        yield gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
 
 
 @contextmanager
@@ -152,20 +180,25 @@ def _paragraphs(stream: BufferedIOBase, path: Path) -> Iterator[str]:
             paragraph = []
 
 
-def _json_lines(stream: BufferedIOBase, path: Path, field: str) -> Iterator[str]:
+def _json_lines(stream: BufferedIOBase, path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     for number, (offset, line) in enumerate(_lines(stream), 1):
         if line.strip():
-            yield _record(_decode(line, path, offset), field, Place(str(path), number))
+            where = Place(str(path), number)
+            yield where, _object(_decode(line, path, offset), where)
 
 
-def _record(line: str, field: str, where: Place) -> str:
+def _object(line: str, where: Place) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         detail = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise fail("is not valid JSON", detail, where=where, fix="write one JSON object a line") from None
     if not isinstance(record, dict):
-        raise fail(f"is not an object but {_shown(record)}", where=where, fix=f'write {{"{field}": "..."}}')
+        raise fail(f"is not an object but {_shown(record)}", where=where, fix='write {"name": value, ...}')
+    return record
+
+
+def _text(record: dict[str, Any], field: str, where: Place) -> str:
     if field not in record:
         has = f"it has: {', '.join(map(_shown, record)) or 'nothing'}"
         raise fail(f"has no field `{field}`", has, where=where, fix="set `field` to the one that holds the text")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -15,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from atinuke.core.errors import fail
+from atinuke.core.files import replacing
 from atinuke.pipelines.bytelevel import ByteLevel, Ids, Unlike, alphabet, has_long_piece
 
 END_OF_TEXT = "<|endoftext|>"
@@ -68,13 +68,13 @@ class Tokenizer:
         """
         try:
             content = Path(path).read_bytes().decode()
-        except OSError as error:
-            what = f"cannot be read: {error.strerror or error}"
-            raise fail(what, where=str(path), fix="name a tokenizer.json") from None
         except UnicodeDecodeError as error:
             raise fail(
                 "is not UTF-8 text", f"byte {error.start}", where=str(path), fix="name a tokenizer.json"
             ) from None
+        except (OSError, ValueError) as error:
+            what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise fail(what, where=str(path), fix="name a tokenizer.json") from None
         return cls(content, end_of_text, path)
 
     @classmethod
@@ -131,14 +131,8 @@ class Tokenizer:
         Raises:
             AtinukeError: it cannot be written.
         """
-        path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with replacing(Path(path)) as draft:
             draft.write_bytes(self.content.encode())
-            draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise fail(f"cannot be written: {error.strerror or error}", where=str(path)) from None
 
     def encode(self, text: str) -> list[int]:
         """The tokens of one text, without an end of text."""

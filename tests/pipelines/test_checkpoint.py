@@ -77,6 +77,15 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_what_is_called_otherwise_is_no_checkpoint(tmp_path: Path) -> None:
+    newest = checkpoint.save(tmp_path, *trained(ADAMW), state(4), keep=2)
+    (tmp_path / "step-000002.bak").mkdir()
+    (tmp_path / "step-000005 (copy)").mkdir()
+    (tmp_path / "step-notes.txt").touch()
+    (tmp_path / "step-000009").touch()
+    assert checkpoint.saved(tmp_path) == [newest]
+
+
 @pytest.mark.parametrize("size", [0, 100, 2_000, 10_000])
 def test_a_full_disk_leaves_the_last_one_whole(tmp_path: Path, size: int) -> None:
     toy, optimiser = trained(ADAMW, width=32)

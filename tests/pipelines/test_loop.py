@@ -17,7 +17,7 @@ from torch import Tensor
 
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import checkpoint, log
-from atinuke.pipelines.loop import Job, Loop, Outcome
+from atinuke.pipelines.loop import Feed, Job, Loop, Outcome
 from atinuke.pipelines.recipe import Recipe
 from atinuke.pipelines.world import World, joined
 from tests.pipelines import toy
@@ -56,7 +56,8 @@ def test_it_learns_and_leaves_a_run_folder(tmp_path: Path) -> None:
 
 
 def test_losses_are_summed_by_weight_and_counted_in_the_jobs_unit(tmp_path: Path) -> None:
-    job = replace(toy.job(), losses={"balance_loss": 0.5}, unit="rows", count=lambda batch: len(batch["labels"]))
+    feed = replace(toy.job().feed, unit="rows", count=lambda batch: len(batch["labels"]))
+    job = replace(toy.job(), losses={"balance_loss": 0.5}, feed=feed)
     train(tmp_path, toy.recipe(steps=4, evaluate_every=4), job)
     first, *_, last = log.read(tmp_path / "log.jsonl")
     assert first["loss"] == pytest.approx(0.5 * first["balance_loss"])
@@ -77,7 +78,7 @@ def test_figures_are_logged_and_not_minimised(tmp_path: Path) -> None:
 
 def test_evaluation_is_the_mean_over_tokens(tmp_path: Path) -> None:
     job = toy.job()
-    train(tmp_path, toy.recipe(evaluate_batches=2), Job(job.module, job.batches, toy.validation, bytes_per_token=2.0))
+    train(tmp_path, toy.recipe(evaluate_batches=2), replace(job, feed=replace(job.feed, bytes_per_token=2.0)))
     record = next(record for record in reversed(log.read(tmp_path / "log.jsonl")) if "validation_loss" in record)
     batches = toy.validation()[:2]
     whole = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
@@ -130,7 +131,7 @@ def poisoned() -> tuple[Job, list[int]]:
     """The job, and the steps that are bad in it."""
     torch.manual_seed(0)
     bad = [step for step in range(1, 21) if toy.make(range(4 * step - 4, 4 * step))["input_ids"][0, 0] == 3]
-    return Job(Poisoned(), toy.Rows(4)), bad
+    return Job(Poisoned(), Feed(toy.Rows(4))), bad
 
 
 def test_stop_ends_the_run_with_one_error_and_keeps_the_checkpoint(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_signal_ends_the_step_saves_and_returns(tmp_path: Path, number: signal
     batches = Signalling(4)
     batches.number = number
     before = signal.getsignal(number)
-    outcome = train(tmp_path / "cut", job=Job(job.module, batches, toy.validation))
+    outcome = train(tmp_path / "cut", job=Job(job.module, Feed(batches, toy.validation)))
     assert outcome == Outcome(tmp_path / "cut", 8, number)
     assert signal.getsignal(number) is before
     assert checkpoint.saved(tmp_path / "cut" / "checkpoints")[-1].name == "step-000008"

@@ -128,7 +128,7 @@ def test_a_warm_up_as_long_as_the_run_is_refused(tmp_path: Path) -> None:
     ),
     st.sampled_from(["cosine", "wsd"]),
     st.dictionaries(st.text("abc", min_size=1), st.one_of(st.integers(), st.text("ab1.")), max_size=3),
-    st.integers(1, 10**12),
+    st.integers(1, 2**31 - 1),
 )
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory,

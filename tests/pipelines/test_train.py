@@ -9,10 +9,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
+from atinuke import graphs
 from atinuke.compile.front import open_graph
 from atinuke.compile.module import build
 from atinuke.core.errors import AtinukeError
-from atinuke.pipelines import checkpoint, log, train
+from atinuke.pipelines import checkpoint, feed_text, log, train
 from atinuke.pipelines.loop import Loop, Outcome
 from atinuke.pipelines.recipe import load_recipe
 
@@ -20,7 +21,7 @@ RECIPE = """\
 graph: {use: experts, set: {vocab_size: 1000, d_model: 16, heads: 2, layers: 2, experts: 2}}
 data: {train: [texts/*.txt], validation_fraction: 0.3, split: paragraph, context: 16}
 tokenizer: {vocab_size: 280}
-objective: {losses: {balance_loss: 0.01}}
+objective: {name: causal, losses: {balance_loss: 0.01}}
 optimiser: {name: adamw, lr: 1e-2}
 schedule: {name: wsd, warmup: 2}
 steps: 12
@@ -40,6 +41,11 @@ def corpus(tmp_path: Path) -> Path:
         paragraphs = (" ".join(draw.choices(words, k=30)) for _ in range(30))
         (tmp_path / "texts" / name).write_text("\n\n".join(paragraphs))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
+    experts = graphs.path("experts").read_text()
+    (tmp_path / "fixed.yaml").write_text(experts.replace("int64[batch, sequence]", "int64[batch, 8]"))
+    stacked = experts.replace("balance_loss: balance}", "balance_loss: stack.balance_loss}")
+    stacked = "".join(line for line in stacked.splitlines(keepends=True) if "use: mean" not in line)
+    (tmp_path / "stacked.yaml").write_text(stacked)
     return tmp_path
 
 
@@ -90,7 +96,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(corpus: Path, monkeypatch: p
 
 def test_what_was_cut_off_before_the_first_step_is_made_up_for(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(corpus, "whole")
-    monkeypatch.setattr(train, "_tokenizer", lambda *_: 1 / 0)
+    monkeypatch.setattr(feed_text, "_tokenizer", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         start(corpus, "cut")
     monkeypatch.undo()
@@ -113,6 +119,17 @@ def test_a_run_can_be_made_longer_but_not_another(corpus: Path) -> None:
         resume(corpus, "elsewhere")
 
 
+def test_what_would_not_be_the_same_run_is_refused(corpus: Path) -> None:
+    start(corpus, "run", "steps=4")
+    for override, message in (
+        ("optimiser={name: sgd, lr: 1e-2}", "`optimiser.name` of a run cannot be changed"),
+        ("steps=3", "the run is at step 4 already, beyond `steps` 3"),
+    ):
+        with pytest.raises(AtinukeError, match=message):
+            resume(corpus, "run", override)
+    assert load_recipe(corpus / "run" / "recipe.yaml").steps == 4
+
+
 def test_changed_texts_are_refused(corpus: Path) -> None:
     start(corpus, "run")
     with (corpus / "texts" / "one.txt").open("a") as file:
@@ -128,9 +145,11 @@ def test_changed_texts_are_refused(corpus: Path) -> None:
         ("graph.set.layer=3", "no dim or axis `layer`\n(.|\n)*use `layers`"),
         ("graph.set.vocab_size=270", "room for 270 tokens, but the tokenizer has 280"),
         ("graph.set.heads=3", "16 is not a multiple of heads 3"),
+        ("graph.use=fixed.yaml", "the graph reads 8, but `data.context` is 16"),
+        ("graph.use=stacked.yaml", "output `balance_loss` is no loss: it must be a single number"),
         ("objective.losses={balanced_loss: 1}", "no output `balanced_loss`(.|\n)*use `balance_loss`"),
         ("data.context=2000", r"axis `sequence` must be 1..1024\n  got 2000"),
-        ("graph.set.d_model=200000", "weights, gradients and optimiser need"),
+        ("graph.set.d_model=200000", "weights, gradients, optimiser and batches need"),
         ("data.train=[nowhere/*.txt]", "there is no such file"),
         ("tokenizer.vocab_size=999", "these texts support a vocabulary of"),
         ("tokenizer={file: recipe.yaml}", "recipe.yaml"),
@@ -211,7 +230,7 @@ def test_two_seeds_differ_and_one_does_not(corpus: Path) -> None:
 def test_a_compiled_run_follows_the_eager_one(corpus: Path) -> None:
     """With activation checkpoints; without dropout, whose draws the compiler makes differently."""
     same = ("graph.use=atinuke", "graph.set={vocab_size: 1000, d_model: 16, heads: 2, layers: 3, dropout: 0}")
-    same = (*same, "objective={}", "activation_checkpointing=true")
+    same = (*same, "objective={name: causal}", "activation_checkpointing=true")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     start(corpus, "eager", *same)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atinuke.pipelines.loop import Job
+from atinuke.pipelines.loop import Feed, Job
 from atinuke.pipelines.recipe import Recipe
 from atinuke.pipelines.sampler import Batch
 
@@ -92,7 +92,7 @@ def validation() -> list[Batch]:
 
 def job(batch: int = 4, rank: int = 0, size: int = 1, dropout: float = 0.1) -> Job:
     torch.manual_seed(0)
-    return Job(Toy(dropout=dropout), Rows(batch, rank, size), validation)
+    return Job(Toy(dropout=dropout), Feed(Rows(batch, rank, size), validation))
 
 
 def recipe(**changes: object) -> Recipe:

@@ -1,0 +1,64 @@
+"""Examples become a batch: padded, stacked and masked, so that nothing that is padding or missing can count.
+
+Each field gives a tensor of its name, and each that may be padded or missing a mask too (`fields.mask_name`):
+
+    audio     float32 [batch, samples], mask Bool [batch, samples]
+    text      int64 [batch, tokens],    mask Bool [batch, tokens]
+    image     uint8 [batch, channels, height, width]; if optional, mask Bool [batch]
+    class     int64 [batch], -100 where it is missing
+    number    float32 [batch]
+
+What is missing is zeros and its row of the mask all False. A batch in which all miss a field has one `multiple` of it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atinuke.pipelines.examples import Example
+from atinuke.pipelines.fields import Array, Audio, Class, Field, Image, Number, Text, mask_name
+from atinuke.pipelines.sampler import IGNORED, Batch
+
+
+def collate(examples: Sequence[Example], fields: Mapping[str, Field]) -> Batch:
+    """A batch of at least one example."""
+    batch: dict[str, Tensor] = {}
+    for name, field in fields.items():
+        values = [example[name] for example in examples]
+        mask = None
+        match field:
+            case Audio():
+                batch[name], mask = _padded(values, field.multiple, np.float32)
+            case Text():
+                batch[name], mask = _padded(values, field.multiple, np.int64)
+            case Image():
+                batch[name], mask = _stacked(values, (field.channels, *field.size))
+            case Class():
+                batch[name] = torch.tensor([IGNORED if value is None else int(value) for value in values])
+            case Number():
+                batch[name] = torch.tensor([float(value) for value in values if value is not None])
+        called = mask_name(name, field)
+        if called and mask is not None:
+            batch[called] = mask
+    return batch
+
+
+def _padded(values: Sequence[Array | None], multiple: int, dtype: type[np.generic]) -> tuple[Tensor, Tensor]:
+    longest = max(1, *(0 if value is None else len(value) for value in values))
+    width = -(-longest // multiple) * multiple
+    found, mask = np.zeros((len(values), width), dtype), np.zeros((len(values), width), bool)
+    for row, value in enumerate(values):
+        if value is not None:
+            found[row, : len(value)] = value
+            mask[row, : len(value)] = True
+    return torch.from_numpy(found), torch.from_numpy(mask)
+
+
+def _stacked(values: Sequence[Array | None], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    found = np.zeros((len(values), *shape), np.uint8)
+    for row, value in enumerate(values):
+        if value is not None:
+            found[row] = value
+    return torch.from_numpy(found), torch.tensor([value is not None for value in values])

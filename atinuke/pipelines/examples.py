@@ -1,0 +1,174 @@
+"""Rows that are known to be sound: each is looked at once before training, so that none fails in the middle of it."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from atinuke.core.errors import AtinukeError, Mistake, fail
+from atinuke.core.names import close
+from atinuke.pipelines.fields import Array, Audio, Class, Field, Text, decode, mask_name
+from atinuke.pipelines.rows import Rows
+from atinuke.pipelines.tokenizer import Tokenizer
+
+Example = dict[str, Array | None]
+CHUNK = 16  # rows looked at in one go
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Bad:
+    """What is wrong with a row; `where` it stands."""
+
+    where: str
+    field: str
+    mistake: Mistake
+
+    @property
+    def kind(self) -> str:
+        """What it is counted as."""
+        return f"{self.field}: {self.mistake.what}"
+
+    def __str__(self) -> str:
+        file = f" {self.mistake.where}" if self.mistake.where else ""
+        details = f" ({'; '.join(self.mistake.details)})" if self.mistake.details else ""
+        return f"{self.where}  {self.field}:{file} {self.mistake.what}{details}"
+
+
+class Examples:
+    """The good rows of a source, decoded when asked for: `len(examples)`, `examples[index]`, a dict of the fields.
+
+    `lengths[i]` is how long example i is among the others, all fields that are padded counting alike (mean 1 each);
+    `missing` counts the examples that lack an optional field; `bad` has the rows that were left out.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        fields: Mapping[str, Field],
+        tokenizer: Tokenizer | None,
+        kept: NDArray[np.int64],
+        sizes: Mapping[str, NDArray[np.int64]],
+        bad: tuple[Bad, ...],
+    ) -> None:
+        self.fields, self.bad = dict(fields), bad
+        self._rows, self._tokenizer, self._kept = rows, tokenizer, kept
+        self.missing = {name: int((found < 0).sum()) for name, found in sizes.items() if (found < 0).any()}
+        padded = [np.maximum(sizes[name], 0) for name, field in fields.items() if isinstance(field, Audio | Text)]
+        self.lengths: NDArray[np.float64] = sum((s / max(s.mean(), 1e-9) for s in padded), np.zeros(len(kept)))
+        told = [rows.fingerprint, tokenizer and tokenizer.fingerprint, {n: f.model_dump() for n, f in fields.items()}]
+        digest = hashlib.sha256(json.dumps(told).encode())
+        for array in (kept, *(sizes[name] for name in fields)):
+            digest.update(array.tobytes())
+        self.fingerprint: str = digest.hexdigest()
+        """Differs where a row, a field, a length or the tokenizer does."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int, /) -> Example:
+        row = self._rows[int(self._kept[index])]
+        try:
+            return {name: decode(field, row, self._tokenizer) for name, field in self.fields.items()}
+        except AtinukeError as error:
+            what, mistake = f"row {row.where} was sound before and is not now", error.mistakes[0]
+            raise fail(what, str(mistake), fix="put its files back, and resume") from None
+
+
+def scan(
+    rows: Rows,
+    fields: Mapping[str, Field],
+    tokenizer: Tokenizer | None = None,
+    bad: Literal["stop", "skip"] = "stop",
+    console: Console | None = None,
+    workers: int = 2,
+) -> Examples:
+    """Decodes every row once; what is bad stops the run, or is left out with a word on the console.
+
+    Classes must be known (`fields.with_classes`).
+
+    Raises:
+        AtinukeError: a column stands in no row, two tensors of a batch would have one name; a row is bad and `bad` is
+            `stop`; or all are.
+    """
+    console = console or Console(stderr=True)
+    _require_names(fields)
+    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    progress = Progress(*shown, console=console, transient=True)
+    sizes = {name: np.zeros(len(rows), np.int64) for name in fields}
+    found: list[Bad] = []
+    faulty = np.zeros(len(rows), bool)
+    seen: set[str] = set()
+
+    def look(start: int) -> tuple[int, list[Bad], set[str]]:
+        wrong: list[Bad] = []
+        columns: set[str] = set()
+        stop = min(start + CHUNK, len(rows))
+        for index in range(start, stop):
+            row = rows[index]
+            columns |= row.keys()
+            for name, field in fields.items():
+                try:
+                    value = decode(field, row, tokenizer)
+                    sizes[name][index] = -1 if value is None else value.size
+                except AtinukeError as error:
+                    wrong.append(Bad(str(row.where), name, error.mistakes[0]))
+                    faulty[index] = True
+        return stop - start, wrong, columns
+
+    with progress, ThreadPoolExecutor(workers) as pool:
+        task = progress.add_task("looking at every row", total=len(rows))
+        try:
+            for count, wrong, columns in pool.map(look, range(0, len(rows), CHUNK)):
+                found += wrong
+                seen |= columns
+                progress.advance(task, count)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    _require_columns(fields, seen)
+    kept = np.flatnonzero(~faulty)
+    _judge(found, int(faulty.sum()), len(rows), bad, console)
+    return Examples(rows, fields, tokenizer, kept, {name: size[kept] for name, size in sizes.items()}, tuple(found))
+
+
+def _require_names(fields: Mapping[str, Field]) -> None:
+    """Refuses fields whose tensors or masks would have one name in a batch."""
+    names = [*fields, *(mask for name, field in fields.items() if (mask := mask_name(name, field)))]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        fix = "call one mask otherwise by `mask`"
+        raise fail(f"two tensors of a batch would be called `{twice[0]}`", where="fields", fix=fix)
+    unknown = [name for name, field in fields.items() if isinstance(field, Class) and field.classes is None]
+    assert not unknown, f"with_classes comes before scan: {unknown}"
+
+
+def _require_columns(fields: Mapping[str, Field], seen: set[str]) -> None:
+    """A column that no row has is misspelt: rows without it would all be missing in silence."""
+    for name, field in fields.items():
+        if field.column not in seen:
+            has = f"the columns: {', '.join(sorted(seen)) or 'none'}"
+            raise fail(f"no row has a column `{field.column}`", has, where=name, fix=close(field.column, seen))
+
+
+def _judge(found: list[Bad], faulty: int, rows: int, bad: Literal["stop", "skip"], console: Console) -> None:
+    """Says what is bad, and goes on only where it may."""
+    if not found:
+        return
+    counts = [f"{count:,} × {kind}" for kind, count in Counter(one.kind for one in found).most_common()]
+    named = [str(one) for one in found[:NAMED]]
+    rest = [f"and {len(found) - NAMED:,} more"] if len(found) > NAMED else []
+    details = [*counts, *named, *rest]
+    what = f"{faulty:,} of {rows:,} rows cannot be used"
+    if bad == "stop" or faulty == rows:
+        fix = None if bad == "skip" else "mend them or take them out, or set `bad: skip`"
+        raise fail(what, *details, fix=fix)
+    console.print("\n  ".join([f"{what} and are left out", *details]), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,162 @@
+"""Rows of files and labels as batches, for models of any inputs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from atinuke.core.checked import CheckedGraph
+from atinuke.core.errors import fail
+from atinuke.core.fit import Type
+from atinuke.core.names import close
+from atinuke.pipelines.batches import Shuffled, in_order
+from atinuke.pipelines.examples import scan
+from atinuke.pipelines.fields import Audio, Class, Field, Image, Number, Text, mask_name, with_classes
+from atinuke.pipelines.loop import Feed
+from atinuke.pipelines.recipe import Recipe, RowsData
+from atinuke.pipelines.rows import Rows, open_rows
+from atinuke.pipelines.sampler import Batch
+from atinuke.pipelines.tokenizer import Tokenizer
+from atinuke.pipelines.world import World
+
+KINDS: dict[type[Field], tuple[str, int]] = {
+    Audio: ("float", 2),
+    Image: ("uint8", 4),
+    Text: ("int64", 2),
+    Class: ("int64", 1),
+    Number: ("float", 1),
+}
+
+
+def require(checked: CheckedGraph, recipe: Recipe) -> None:
+    """What can be known before anything is read.
+
+    Raises:
+        AtinukeError: the inputs of the training graph are not those that the fields give, or a source is missing.
+    """
+    rows = _section(recipe)
+    _require_inputs(recipe.objective.trained(checked), rows.fields)
+    open_rows(rows.train)
+    if rows.validation:
+        open_rows(rows.validation)
+    if recipe.tokenizer and recipe.tokenizer.file:
+        Tokenizer.load(recipe.tokenizer.file, recipe.tokenizer.end_of_text)
+
+
+def feed(
+    checked: CheckedGraph, recipe: Recipe, tokenizer_file: Path, cache: Path, world: World, console: Console
+) -> Feed:
+    """Looks at every row once.
+
+    Raises:
+        AtinukeError: see `require`; or a row is bad, or does not fit the graph.
+    """
+    data = _section(recipe)
+    trained = recipe.objective.trained(checked)
+    rows = open_rows(data.train)
+    with world.first():
+        tokenizer = _tokenizer(recipe, rows, tokenizer_file, console)
+    fields = with_classes(data.fields, rows)
+    _require_classes(trained, fields)
+    quiet = console if world.rank == 0 else Console(quiet=True)
+    train = scan(rows, fields, tokenizer, data.bad, quiet)
+    validation = scan(open_rows(data.validation), fields, tokenizer, data.bad, quiet) if data.validation else None
+    count = _Counter(trained)
+    return Feed(
+        Shuffled(train, recipe.batch, recipe.accumulate, recipe.seed, world.rank, world.size),
+        (lambda: in_order(validation, recipe.batch)) if validation is not None else None,
+        count,
+        unit="rows",
+    )
+
+
+class _Counter:
+    """Counts the rows of a batch, once it is known to be of sizes that the graph was proved for."""
+
+    def __init__(self, trained: CheckedGraph) -> None:
+        self.inputs = trained.body.inputs
+        self.axes = trained.graph.axes
+
+    def __call__(self, batch: Batch) -> int:
+        for name, tensor in batch.items():
+            for size, number in zip(self.inputs[name].shape, tensor.shape, strict=True):
+                axis = self.axes.get(str(size))
+                if axis is not None and str(size) != "batch" and not axis.low <= number <= axis.high:
+                    raise fail(
+                        f"a batch has {number:,} {size}, but the graph reads {axis}",
+                        where=f"rows.fields.{name}",
+                        fix=f"widen the axis `{size}` in the graph, or change `length`, `longest` or `multiple`",
+                    )
+        return len(next(iter(batch.values())))
+
+
+def _section(recipe: Recipe) -> RowsData:
+    assert recipe.rows
+    return recipe.rows
+
+
+def _given(fields: dict[str, Field]) -> Iterator[tuple[str, str, int]]:
+    """Each tensor of a batch: its name, its dtype in the graph language, and the number of its axes."""
+    for name, field in fields.items():
+        dtype, axes = KINDS[type(field)]
+        yield name, dtype, axes
+        if mask := mask_name(name, field):
+            yield mask, "bool", 1 if isinstance(field, Image) else 2
+
+
+def _require_inputs(trained: CheckedGraph, fields: dict[str, Field]) -> None:
+    """Every input of the graph is given, and everything that is given has an input that takes it."""
+    inputs = trained.body.inputs
+    given = {name: (dtype, axes) for name, dtype, axes in _given(fields)}
+    where = trained.graph.place("inputs")
+    for name, declared in trained.graph.inputs.items():
+        if name not in given and not declared.optional:
+            fix = close(name, given) or f"add a field `{name}` to the recipe's rows"
+            raise fail(f"no field of the rows feeds the input `{name}: {declared}`", where=where, fix=fix)
+    for name, (dtype, axes) in given.items():
+        if name not in inputs:
+            what = f"the graph has no input `{name}`, which the rows give as {dtype} of {axes} axes"
+            raise fail(what, f"its inputs: {', '.join(inputs)}", where=where, fix=close(name, inputs))
+        if not _takes(inputs[name], dtype, axes):
+            got = f"the rows give {dtype} of {axes} axes"
+            raise fail(f"input `{name}: {inputs[name]}` does not fit its field", got, where=where)
+
+
+def _takes(given: Type, dtype: str, axes: int) -> bool:
+    return (given.dtype == dtype or (dtype == "float" and given.dtype == "float32")) and len(given.shape) == axes
+
+
+def _require_classes(trained: CheckedGraph, fields: dict[str, Field]) -> None:
+    """As many classes as the graph has scores for; a label beyond them would be an index out of range."""
+    for name, node in trained.body.nodes.items():
+        classes, wires = node.settings.get("classes"), node.feeds.get("labels", ())
+        for field in (fields.get(wire.node) for wire in wires):
+            if isinstance(field, Class) and field.classes and classes != len(field.classes):
+                found = f"{len(field.classes)} classes: {', '.join(field.classes[:10])}"
+                raise fail(
+                    f"{name} tells {classes} classes apart, but the rows have {found}", where=trained.graph.where
+                )
+
+
+def _tokenizer(recipe: Recipe, rows: Rows, path: Path, console: Console) -> Tokenizer | None:
+    """The run's own; the first time, a copy of the one that the recipe names, or one trained on the rows' texts."""
+    wanted = recipe.tokenizer
+    if wanted is None:
+        return None
+    if path.exists():
+        return Tokenizer.load(path, wanted.end_of_text)
+    if wanted.file:
+        tokenizer = Tokenizer.load(wanted.file, wanted.end_of_text)
+    else:
+        assert wanted.vocab_size
+        columns = [field.column for field in _section(recipe).fields.values() if isinstance(field, Text)]
+        if not columns:
+            raise fail(
+                "there is no text to train a tokenizer on", where="tokenizer", fix="add a text field, or leave it out"
+            )
+        texts = (row.get(column) for row in map(rows.__getitem__, range(len(rows))) for column in columns)
+        with console.status(f"training a tokenizer of {wanted.vocab_size:,} tokens"):
+            strings = (text for text in texts if isinstance(text, str))
+            tokenizer = Tokenizer.train(strings, wanted.vocab_size, wanted.end_of_text)
+    tokenizer.save(path)
+    return tokenizer

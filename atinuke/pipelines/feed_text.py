@@ -1,0 +1,152 @@
+"""Texts as one long stream of tokens, for models that go on with them."""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from rich.console import Console
+
+from atinuke.compile.measure import MetaMeter
+from atinuke.core.checked import CheckedGraph
+from atinuke.core.cost import Figures, cost
+from atinuke.core.errors import fail
+from atinuke.pipelines.corpus import prepare
+from atinuke.pipelines.loop import Feed
+from atinuke.pipelines.recipe import Data, Recipe
+from atinuke.pipelines.recipe import Tokenizer as TokenizerChoice
+from atinuke.pipelines.sampler import Sampler, in_order
+from atinuke.pipelines.shards import Tokens
+from atinuke.pipelines.text import documents, find
+from atinuke.pipelines.tokenizer import Tokenizer
+from atinuke.pipelines.world import World
+
+COPIES = 4  # of the weights: themselves, their gradients, and AdamW's two moments
+
+
+def require(checked: CheckedGraph, recipe: Recipe) -> None:
+    """What can be known before anything is read.
+
+    Raises:
+        AtinukeError: the graph cannot read texts of the recipe's sizes, or a file is missing.
+    """
+    data, wanted = _sections(recipe)
+    require_text(checked)
+    if wanted.vocab_size:
+        _require_room(checked, wanted.vocab_size)
+    _figures(checked, recipe)
+    find(data.train)
+    find(data.validation)
+    if wanted.file:
+        Tokenizer.load(wanted.file, wanted.end_of_text)
+
+
+def feed(
+    checked: CheckedGraph, recipe: Recipe, tokenizer_file: Path, cache: Path, world: World, console: Console
+) -> Feed:
+    """Trains the tokenizer and encodes the texts where that has not been done yet.
+
+    Raises:
+        AtinukeError: see `require`; or the model does not fit into memory, or a text cannot be read.
+    """
+    data, _ = _sections(recipe)
+    figures = _figures(checked, recipe)
+    _require_memory(figures, recipe, world)
+    with world.first() as is_first:
+        tokenizer = _tokenizer(recipe, tokenizer_file, console)
+        _require_room(checked, tokenizer.vocab_size)
+        train, validation = _tokens(data, tokenizer, cache, console if is_first else None)
+    sizes = {"batch": recipe.batch, "context": data.context}
+    return Feed(
+        Sampler(train, **sizes, seed=recipe.seed, rank=world.rank, world_size=world.size),
+        (lambda: in_order(validation, **sizes)) if validation else None,
+        flops_per_unit=figures.training_flops / (recipe.batch * data.context),
+        bytes_per_token=validation.bytes / len(validation) if validation else None,
+    )
+
+
+def require_text(checked: CheckedGraph) -> None:
+    """Raises AtinukeError for a graph that reads anything but `input_ids[batch, sequence]`, or gives no `logits`."""
+    graph = checked.graph
+    needed = [name for name, declared in graph.inputs.items() if not declared.optional]
+    if needed != ["input_ids"] or len(graph.inputs["input_ids"].shape) != 2 or "logits" not in graph.outputs:
+        raise fail(
+            f"graph `{graph.name}` does not go on with a text",
+            f"it reads {', '.join(f'{name}: {graph.inputs[name]}' for name in needed)}",
+            f"it gives {', '.join(graph.outputs)}",
+            where=graph.place("inputs"),
+            fix="use a graph that reads int64 input_ids[batch, sequence] alone and gives logits",
+        )
+
+
+def _sections(recipe: Recipe) -> tuple[Data, TokenizerChoice]:
+    assert recipe.data
+    assert recipe.tokenizer
+    return recipe.data, recipe.tokenizer
+
+
+def _figures(checked: CheckedGraph, recipe: Recipe) -> Figures:
+    """What one micro-batch costs; raises where the graph cannot read it."""
+    given = checked.body.inputs["input_ids"].shape
+    wanted = {"batch": recipe.batch, "data.context": _sections(recipe)[0].context}
+    sizes: dict[str, int] = {}
+    for (name, number), size in zip(wanted.items(), given, strict=True):
+        if size.is_Symbol:
+            sizes[str(size)] = number
+        elif size != number:
+            fix = f"set `{name}` in the recipe to it, or make it an axis of the graph"
+            raise fail(
+                f"the graph reads {size}, but `{name}` is {number}", where=checked.graph.place("inputs"), fix=fix
+            )
+    return cost(checked, MetaMeter()).at(**sizes)
+
+
+def _require_memory(figures: Figures, recipe: Recipe, world: World) -> None:
+    """Refuses what cannot fit; what lies between the layers comes on top, and is not counted here."""
+    rows = 2 * 8 * recipe.batch * recipe.accumulate * _sections(recipe)[0].context  # tokens and labels of one step
+    needed, free = COPIES * figures.weight_bytes["float32"] + rows, world.free_memory()
+    if needed > free:
+        raise fail(
+            f"training {figures.parameters:,} parameters does not fit into memory",
+            f"weights, gradients, optimiser and batches need {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB are free",
+            fix="make the graph smaller, or `batch` and `accumulate`",
+        )
+
+
+def _tokenizer(recipe: Recipe, path: Path, console: Console) -> Tokenizer:
+    """The run's own; the first time, a copy of the one that the recipe names, or a newly trained one."""
+    data, wanted = _sections(recipe)
+    if path.exists():
+        return Tokenizer.load(path, wanted.end_of_text)
+    if wanted.file:
+        tokenizer = Tokenizer.load(wanted.file, wanted.end_of_text)
+    else:
+        assert wanted.vocab_size
+        texts = chain.from_iterable(documents(file, data.field, data.split) for file in find(data.train))
+        with console.status(f"training a tokenizer of {wanted.vocab_size:,} tokens"):
+            tokenizer = Tokenizer.train(texts, wanted.vocab_size, wanted.end_of_text)
+    tokenizer.save(path)
+    return tokenizer
+
+
+def _require_room(checked: CheckedGraph, tokens: int) -> None:
+    graph = checked.graph
+    size = checked.body.nodes[graph.outputs["logits"].node].settings["vocab_size"]
+    if tokens > size:
+        raise fail(
+            f"the graph has room for {size:,} tokens, but the tokenizer has {tokens:,}",
+            where=graph.place("outputs"),
+            fix=f"set the graph's vocab_size to at least {tokens}",
+        )
+
+
+def _tokens(data: Data, tokenizer: Tokenizer, cache: Path, console: Console | None) -> tuple[Tokens, Tokens]:
+    """Tokens to train on, and tokens (maybe none) to validate on."""
+
+    def read(sources: Sequence[str], fraction: float) -> tuple[Tokens, Tokens]:
+        found = prepare(
+            sources, tokenizer, cache, validation=fraction, field=data.field, split=data.split, console=console
+        )
+        return found.train, found.validation
+
+    train, validation = read(data.train, data.validation_fraction)
+    return train, read(data.validation, 0.0)[0] if data.validation else validation

@@ -1,0 +1,214 @@
+"""What an example has: each field, named like the input of the graph that it feeds, is read out of a column of a row.
+
+```yaml
+fields:
+  input_values: {name: audio, column: sound, rate: 16000}
+  pixel_values: {name: image, column: file, size: [28, 28], channels: 1, optional: true}
+  input_ids: {name: text, column: words, length: 64}
+  labels: {name: class, column: label}
+```
+
+A column that a row lacks, or that is `null`, is a missing modality where the field is `optional`, and else a mistake.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Setting
+
+from atinuke.core.errors import fail
+from atinuke.core.names import close
+from atinuke.pipelines.picture import read_picture
+from atinuke.pipelines.rows import Row, Rows
+from atinuke.pipelines.section import Section
+from atinuke.pipelines.sound import LONGEST, read_sound
+from atinuke.pipelines.tokenizer import Tokenizer
+
+Positive = Annotated[int, Setting(gt=0)]
+Array = NDArray[Any]
+
+
+class Audio(Section):
+    """Samples at `rate` Hz, float32 `[samples]`, of a sound file of at most `longest` seconds.
+
+    A batch is padded with zeros to its longest, and further to a multiple of `multiple` samples; its mask, Bool
+    `[batch, samples]`, is called `mask`, or else like the field with `_mask`.
+    """
+
+    name: Literal["audio"] = "audio"
+    column: str
+    rate: Positive
+    longest: Annotated[float, Setting(gt=0)] = LONGEST
+    multiple: Positive = 1
+    mask: str | None = None
+    optional: bool = False
+
+
+class Image(Section):
+    """Pixels, uint8 `[channels, height, width]`, of a picture file that is stretched to `size` (height, width).
+
+    An optional one has a mask Bool `[batch]`, called `mask`, or else like the field with `_mask`.
+    """
+
+    name: Literal["image"] = "image"
+    column: str
+    size: Annotated[tuple[Positive, Positive], Setting(strict=False)]
+    channels: Literal[1, 3] = 3
+    mask: str | None = None
+    optional: bool = False
+
+
+class Text(Section):
+    """Tokens, int64 `[tokens]`; without a tokenizer the bytes of UTF-8.
+
+    A text of more than `length` tokens is a mistake, or with `cut` loses its end. Batches are padded and masked like
+    those of `Audio`.
+    """
+
+    name: Literal["text"] = "text"
+    column: str
+    length: Positive
+    cut: bool = False
+    multiple: Positive = 1
+    mask: str | None = None
+    optional: bool = False
+
+
+class Class(Section):
+    """The number of a class, int64: its place in `classes`, or else in all classes of the training rows, sorted.
+
+    A class may be written as a text or as a whole number. Where an optional one is missing, the number is -100.
+    """
+
+    name: Literal["class"] = "class"
+    column: str
+    classes: Annotated[tuple[str, ...], Setting(strict=False, min_length=2)] | None = None
+    optional: bool = False
+
+
+class Number(Section):
+    """A finite number, float32; tables may hold it as text."""
+
+    name: Literal["number"] = "number"
+    column: str
+
+
+Field = Annotated[Audio | Image | Text | Class | Number, Setting(discriminator="name")]
+
+
+def mask_name(name: str, field: Field) -> str | None:
+    """What the mask of a field is called; None where it has none."""
+    if isinstance(field, Audio | Text) or (isinstance(field, Image) and field.optional):
+        return field.mask or f"{name}_mask"
+    return None
+
+
+def with_classes(fields: Mapping[str, Field], rows: Rows) -> dict[str, Field]:
+    """The fields with the classes of the training rows filled in: in the order of numbers if all are, else of letters.
+
+    Raises:
+        AtinukeError: there are fewer than two classes.
+    """
+    open_ = {name: field for name, field in fields.items() if isinstance(field, Class) and field.classes is None}
+    found: dict[str, set[str]] = {name: set() for name in open_}
+    for row in map(rows.__getitem__, range(len(rows))) if open_ else ():
+        for name, field in open_.items():
+            value = row.get(field.column)
+            if _is_class(value):
+                found[name].add(str(value))
+    complete = dict(fields)
+    for name, field in open_.items():
+        classes = found[name]
+        if len(classes) < 2:
+            told = f"found in the column `{field.column}`: {', '.join(classes) or 'none'}"
+            raise fail("fewer than two classes", told, where=name, fix="name another column, or list `classes`")
+        numbers = all(value.isdecimal() for value in classes)
+        order = sorted(classes, key=lambda value: (int(value) if numbers else 0, value))
+        complete[name] = field.model_copy(update={"classes": tuple(order)})
+    return complete
+
+
+def decode(field: Field, row: Row, tokenizer: Tokenizer | None = None) -> Array | None:
+    """The value of a field in a row; None where it is missing and may be.
+
+    Raises:
+        AtinukeError: it is missing and may not be, or cannot be read.
+    """
+    value = row.get(field.column)
+    if value is None:
+        if isinstance(field, Number) or not field.optional:
+            raise fail("is missing", f"the row has: {', '.join(_given(row)) or 'nothing'}")
+        return None
+    match field:
+        case Audio():
+            return read_sound(_file(value, row), field.rate, field.longest)
+        case Image():
+            return read_picture(_file(value, row), field.channels, field.size)
+        case Text():
+            return _tokens(field, value, tokenizer)
+        case Class():
+            return _class(field, value)
+        case Number():
+            return _number(value)
+
+
+def _given(row: Row) -> list[str]:
+    return [name for name, value in row.items() if value is not None]
+
+
+def _file(value: object, row: Row) -> Path | bytes:
+    """A path, bytes, or both as Hugging Face keeps them."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return row.folder / value
+    raise fail("names no file", f"got {value!r:.40}")
+
+
+def _tokens(field: Text, value: object, tokenizer: Tokenizer | None) -> Array:
+    if not isinstance(value, str):
+        raise fail("is not a text", f"got {value!r:.40}")
+    tokens = np.frombuffer(_utf8(value), np.uint8) if tokenizer is None else np.array(tokenizer.encode(value))
+    if not len(tokens):
+        raise fail("is an empty text", fix="write null where there is none")
+    if len(tokens) > field.length and not field.cut:
+        told = f"{len(tokens):,} tokens; at most {field.length:,}"
+        raise fail("is too long", told, fix="set `length` higher, or `cut: true`")
+    return tokens[: field.length].astype(np.int64)
+
+
+def _utf8(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise fail("has half a surrogate pair, which is no character") from None
+
+
+def _is_class(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _class(field: Class, value: object) -> Array:
+    assert field.classes is not None, "with_classes comes first"
+    if not _is_class(value) or str(value) not in field.classes:
+        known = field.classes[:10]
+        more = f" and {len(field.classes) - 10} more" if len(field.classes) > 10 else ""
+        told = f"got `{value}`", f"the classes: {', '.join(known)}{more}"
+        raise fail("is not one of the classes", *told, fix=close(str(value), field.classes))
+    return np.array(field.classes.index(str(value)), np.int64)
+
+
+def _number(value: object) -> Array:
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or abs(number) > float(np.finfo(np.float32).max):
+        raise fail("is not a finite number", f"got {value!r:.40}")
+    return np.array(number, np.float32)

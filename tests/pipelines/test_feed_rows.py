@@ -1,0 +1,111 @@
+"""Training on rows of files and labels, with the graph's own inputs and several objectives."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from rich.console import Console
+
+from atinuke.core.errors import AtinukeError
+from atinuke.pipelines import log, train
+from atinuke.pipelines.loop import Loop
+from atinuke.pipelines.recipe import load_recipe
+from atinuke.pipelines.run import open_model, open_run
+
+RECIPE = """
+graph:
+  use: audio-encoder
+  set: {rate: 1000, mels: 8, d_model: 16, heads: 2, layers: 1, classes: 2, samples: 100..4000, dropout: 0,
+        frequency_width: 1, time_width: 1}
+rows:
+  train: {name: manifest, files: [train.jsonl]}
+  validation: {name: manifest, files: [test.jsonl]}
+  fields:
+    input_values: {name: audio, column: sound, rate: 1000, multiple: 200, mask: sample_mask}
+    labels: {name: class, column: pitch}
+objective: {name: classification}
+optimiser: {name: adamw, lr: 1e-2}
+schedule: {name: cosine, warmup: 2}
+steps: 50
+batch: 8
+evaluate_every: 10
+save_every: 10
+"""
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> Path:
+    """High and low tones of different lengths, in noise."""
+    random = np.random.default_rng(0)
+    for name, count in (("train", 32), ("test", 10)):
+        rows = []
+        for number in range(count):
+            pitch, length = ("low", "high")[number % 2], int(random.integers(300, 900))
+            wave = np.sin(2 * math.pi * {"low": 60, "high": 300}[pitch] * np.arange(length) / 1000)
+            file = f"{name}{number}.wav"
+            soundfile.write(tmp_path / file, 0.5 * wave + 0.05 * random.standard_normal(length), 1000)
+            rows.append(json.dumps({"sound": file, "pitch": pitch}))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def start(folder: Path, name: str, *overrides: str) -> list[dict[str, float]]:
+    train.start(load_recipe(folder / "recipe.yaml", overrides), folder / name, Console(quiet=True))
+    return log.read(folder / name / "log.jsonl")
+
+
+def weights(folder: Path) -> bytes:
+    return (sorted((folder / "checkpoints").iterdir())[-1] / "model.safetensors").read_bytes()
+
+
+def test_tones_are_told_apart_and_the_model_is_opened(tones: Path) -> None:
+    records = start(tones, "run")
+    assert records[-1]["validation_accuracy"] == 1.0
+    assert 0 <= records[0]["waiting"] <= 1
+    assert records[0]["rows_per_second"] > 0
+    found = open_model(tones / "run")
+    wave = torch.sin(2 * math.pi * 300 * torch.arange(500) / 1000)[None]
+    classes = ("high", "low")  # sorted
+    with torch.no_grad():
+        assert classes[int(found.model(wave).logits.argmax())] == "high"
+    with pytest.raises(AtinukeError, match="does not go on with a text"):
+        open_run(tones / "run")
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(tones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(tones, "whole", "steps=12", "save_every=5")
+    step: Callable[[Loop], None] = Loop._train
+    monkeypatch.setattr(Loop, "_train", lambda loop: 1 / 0 if loop.step == 8 else step(loop))
+    with pytest.raises(ZeroDivisionError):
+        start(tones, "cut", "steps=12", "save_every=5")
+    monkeypatch.undo()
+    train.resume(tones / "cut", (), Console(quiet=True))
+    assert weights(tones / "cut") == weights(tones / "whole")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rows.fields.input_values.mask=mask", "the graph has no input `mask`"),
+        ("rows.fields={labels: {name: class, column: pitch}}", "no field of the rows feeds the input `input_values"),
+        ("rows.fields.labels={name: number, column: pitch}", "input `labels: int64.batch.` does not fit its field"),
+        ("graph.set.classes=3", "loss tells 3 classes apart, but the rows have 2 classes: high, low"),
+        ("graph.set.samples=100..500", "but the graph reads 100..500"),
+        ("objective={name: classification, scores: logit}", "the graph has no output `logit`\n(.|\n)*use `logits`"),
+        ("objective={name: given}", "gives no loss"),
+        ("objective={name: causal}", "must name another `objective` than causal"),
+        ("data={train: [x.txt], context: 4}", "must have either `data` or `rows`"),
+        ("rows.train={name: manifest, files: [none.jsonl]}", "there is no such file"),
+        ("rows.fields.labels.column=pich", "fewer than two classes"),
+    ],
+)
+def test_what_does_not_fit_is_one_error(tones: Path, override: str, message: str) -> None:
+    with pytest.raises(AtinukeError, match=message) as caught:
+        start(tones, "run", override)
+    assert len(caught.value.mistakes) == 1
