@@ -43,9 +43,14 @@ def resume(run: Folder, sets: Changes = NONE) -> None:
 
 def _told(outcome: "Outcome") -> None:
     """Says how a run ended; interrupted ones leave with the shell's exit code for their signal."""
+    from atinuke.pipelines.recipe import load_recipe
+    from atinuke.pipelines.train import RECIPE
+
     if outcome.signal is None:
         say(f"finished after {outcome.step} steps: {outcome.folder}")
-        say(f"  loss curve  {outcome.folder / 'loss.png'}", f"  try         atinuke generate {outcome.folder} -p '...'")
+        say(f"  loss curve  {outcome.folder / 'loss.png'}")
+        if load_recipe(outcome.folder / RECIPE).data:
+            say(f"  try         atinuke generate {outcome.folder} -p '...'")
         return
     say(f"interrupted by {outcome.signal.name} and saved at step {outcome.step}")
     say(f"  go on with  atinuke resume {outcome.folder}")

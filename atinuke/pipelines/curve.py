@@ -37,7 +37,8 @@ def draw(records: Path, picture: Path) -> None:
     bad = [row["step"] for row in rows if "bad" in row]
     if bad:
         above.plot(bad, [min(losses)] * len(bad), "x", color=QUIET, label=f"{len(bad)} bad steps, not applied")
-    above.set_ylabel("loss (nats a token)")
+    tokens = any("tokens_per_second" in row for row in rows)
+    above.set_ylabel("loss (nats a token)" if tokens else "loss")
     above.legend(frameon=False)
     below.plot(steps, rates, color=QUIET, linewidth=1.5)
     below.set_ylim(bottom=0)
