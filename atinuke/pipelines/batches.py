@@ -13,10 +13,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from atinuke.core.errors import fail
 from atinuke.pipelines.collate import collate
 from atinuke.pipelines.examples import Examples
-from atinuke.pipelines.sampler import Batch
+from atinuke.pipelines.sampler import Batch, position_of
 
 POOL = 64  # groups that are sorted by length together
 AHEAD = 2  # batches decoded ahead by each thread
@@ -87,16 +86,7 @@ class Shuffled:
         Raises:
             AtinukeError: the state is of other examples, another size of group or another seed.
         """
-        mine = self._identity()
-        theirs = {name: state.get(name) for name in mine}
-        position = state.get("position", -1)
-        if theirs != mine or position < 0:
-            raise fail(
-                "the position is not one in this data",
-                f"it is of {theirs}",
-                f"this is {mine}",
-                fix="resume with the data, fields, rows of a step and seed the run began with",
-            )
+        position = position_of(state, self._identity(), "data, fields, rows of a step and seed")
         while self._pending:
             self._pending.popleft().cancel()
         self._position = self._planned = position

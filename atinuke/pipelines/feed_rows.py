@@ -28,14 +28,14 @@ KINDS: dict[type[Field], tuple[str, int]] = {
 }
 
 
-def require(checked: CheckedGraph, recipe: Recipe) -> None:
+def require(trained: CheckedGraph, recipe: Recipe) -> None:
     """What can be known before anything is read.
 
     Raises:
         AtinukeError: the inputs of the training graph are not those that the fields give, or a source is missing.
     """
     rows = _section(recipe)
-    _require_inputs(recipe.objective.trained(checked), rows.fields)
+    _require_inputs(trained, rows.fields)
     open_rows(rows.train)
     if rows.validation:
         open_rows(rows.validation)
@@ -43,16 +43,13 @@ def require(checked: CheckedGraph, recipe: Recipe) -> None:
         Tokenizer.load(recipe.tokenizer.file, recipe.tokenizer.end_of_text)
 
 
-def feed(
-    checked: CheckedGraph, recipe: Recipe, tokenizer_file: Path, cache: Path, world: World, console: Console
-) -> Feed:
+def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: World, console: Console) -> Feed:
     """Looks at every row once.
 
     Raises:
         AtinukeError: see `require`; or a row is bad, or does not fit the graph.
     """
     data = _section(recipe)
-    trained = recipe.objective.trained(checked)
     rows = open_rows(data.train)
     with world.first():
         tokenizer = _tokenizer(recipe, rows, tokenizer_file, console)

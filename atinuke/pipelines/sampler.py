@@ -4,7 +4,7 @@ The stream is a ring. Its documents stand one after another with an end of text 
 end of text comes before the first token too: every token can be predicted, and a window can begin anywhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -78,17 +78,7 @@ class Sampler:
         Raises:
             AtinukeError: the state is of other tokens, another context or another seed.
         """
-        mine = self._identity()
-        theirs = {name: state.get(name) for name in mine}
-        position = state.get("position", -1)
-        if theirs != mine or position < 0:
-            raise fail(
-                "the position is not one in this data",
-                f"it is of {theirs}",
-                f"this is {mine}",
-                fix="resume with the data, context and seed the run began with",
-            )
-        self._position = position
+        self._position = position_of(state, self._identity(), "data, context and seed")
 
     def _identity(self) -> dict[str, int]:
         return {"tokens": len(self._tokens), "context": self._context, "seed": self._seed}
@@ -102,6 +92,20 @@ class Sampler:
             self._order = random.permutation(self._windows)
             self._epoch = epoch
         return (self._place + self._context * int(self._order[visit])) % len(self._tokens)
+
+
+def position_of(state: Mapping[str, int], identity: Mapping[str, int], what: str) -> int:
+    """The position in a sampler's state; raises AtinukeError where it is one in other data than `identity` says."""
+    theirs = {name: state.get(name) for name in identity}
+    position = state.get("position", -1)
+    if theirs != identity or position < 0:
+        raise fail(
+            "the position is not one in this data",
+            f"it is of {theirs}",
+            f"this is {identity}",
+            fix=f"resume with the {what} the run began with",
+        )
+    return position
 
 
 def in_order(tokens: Stream, context: int, batch: int) -> Iterator[Batch]:

@@ -76,8 +76,8 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         [f"{name}={value}" for name, value in choice.set.items()],
         [f"{node}={component}" for node, component in choice.swap.items()],
     )
-    recipe.objective.trained(checked)
-    feed_text.require(checked, recipe) if recipe.data else feed_rows.require(checked, recipe)
+    trained = recipe.objective.trained(checked)
+    feed_text.require(checked, recipe) if recipe.data else feed_rows.require(trained, recipe)
     if init:
         _require_same_tokens(recipe, init)
     _write(folder / GRAPH, dump(checked.graph))
@@ -91,8 +91,11 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
 def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outcome:
     checked = open_graph(str(folder / GRAPH))
     trained = recipe.objective.trained(checked)
-    make = feed_text.feed if recipe.data else feed_rows.feed
-    feed = make(checked, recipe, folder / TOKENIZER, folder.parent / SHARDS, world, console)
+    tokenizer = folder / TOKENIZER
+    if recipe.data:
+        feed = feed_text.feed(checked, recipe, tokenizer, folder.parent / SHARDS, world, console)
+    else:
+        feed = feed_rows.feed(trained, recipe, tokenizer, world, console)
     torch.manual_seed(recipe.seed)
     module = build(trained)
     if (folder / INIT).exists() and not checkpoint.saved(folder / "checkpoints"):

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from atinuke.plugins.linear import INITIAL_STD
+from atinuke.plugins.masks import full_mask
 from atinuke.plugins.settings import require_positive
 
 
@@ -36,6 +37,6 @@ class ClassToken(nn.Module):
         self, x: Float[Tensor, "batch sequence {self.d_model}"], mask: Bool[Tensor, "batch sequence"] | None = None
     ) -> WithClassToken:
         if mask is None:
-            mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+            mask = full_mask(x)
         token = self.weight.expand(x.shape[0], 1, -1)
         return WithClassToken(torch.cat((token, x), dim=1), torch.cat((mask.new_ones(x.shape[0], 1), mask), dim=1))
