@@ -6,6 +6,7 @@ Each field gives a tensor of its name, and each that may be padded or missing a 
     text      int64 [batch, tokens],    mask Bool [batch, tokens]
     image     uint8 [batch, channels, height, width]; if optional, mask Bool [batch]
     class     int64 [batch], -100 where it is missing
+    classes   int64 [batch, targets], filled up with -100
     number    float32 [batch]
 
 What is missing is zeros and its row of the mask all False. A batch in which all miss a field has one `multiple` of it.
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from atinuke.pipelines.examples import Example
-from atinuke.pipelines.fields import Array, Audio, Class, Field, Image, Number, Text, mask_name
+from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Image, Number, Text, mask_name
 from atinuke.pipelines.sampler import IGNORED, Batch
 
 
@@ -37,6 +38,9 @@ def collate(examples: Sequence[Example], fields: Mapping[str, Field]) -> Batch:
                 batch[name], mask = _stacked(values, (field.channels, *field.size))
             case Class():
                 batch[name] = torch.tensor([IGNORED if value is None else int(value) for value in values])
+            case Classes():
+                numbers, counts = _padded(values, 1, np.int64)
+                batch[name] = numbers.where(counts, IGNORED)
             case Number():
                 batch[name] = torch.tensor([float(value) for value in values if value is not None])
         called = mask_name(name, field)

@@ -20,22 +20,25 @@ class Reading(NamedTuple):
     log_probability: float
 
 
-def greedy(scores: Tensor, mask: Tensor | None = None, blank: int = 0) -> list[tuple[int, ...]]:
+def greedy(scores: Tensor, mask: Tensor | None = None, blank: int | None = None) -> list[tuple[int, ...]]:
     """The labels of the likeliest alignment of each row: the best class of every frame, of equal neighbours one, and no
     blanks.
 
     Args:
         scores: `[batch, frames, classes]`, normalised or not.
         mask: Bool `[batch, frames]`: the frames that count; all when None.
-        blank: the class that stands for no label.
+        blank: the class that stands for no label; the last when None, as for the objective `ctc`.
 
     Raises:
         AtinukeError: a size does not fit, or a score is NaN.
     """
-    return [tuple(_collapsed(rows.argmax(-1).tolist(), blank)) for rows in _rows(scores, mask, blank)]
+    blank = _blank(scores, blank)
+    return [tuple(_collapsed(rows.argmax(-1).tolist(), blank)) for rows in _rows(scores, mask)]
 
 
-def beam_search(scores: Tensor, mask: Tensor | None = None, blank: int = 0, beams: int = 8) -> list[list[Reading]]:
+def beam_search(
+    scores: Tensor, mask: Tensor | None = None, blank: int | None = None, beams: int = 8
+) -> list[list[Reading]]:
     """The likeliest labels of each row, best first: prefixes are kept with the probability of all their alignments, the
     best `beams` of them after each frame (Hannun et al., 2014). Exact where `beams` leaves none out.
 
@@ -43,20 +46,26 @@ def beam_search(scores: Tensor, mask: Tensor | None = None, blank: int = 0, beam
     """
     if beams < 1:
         raise fail("`beams` must be at least 1", f"got {beams}")
-    return [_search(rows.log_softmax(-1).tolist(), blank, beams) for rows in _rows(scores, mask, blank)]
+    blank = _blank(scores, blank)
+    return [_search(rows.log_softmax(-1).tolist(), blank, beams) for rows in _rows(scores, mask)]
 
 
-def _rows(scores: Tensor, mask: Tensor | None, blank: int) -> Iterator[Tensor]:
-    """The frames of each row that count, in float64."""
+def _blank(scores: Tensor, blank: int | None) -> int:
     if scores.dim() != 3:
         raise fail("scores must be [batch, frames, classes]", f"got shape {list(scores.shape)}")
+    classes = scores.shape[2]
+    if blank is not None and not 0 <= blank < classes:
+        raise fail(f"blank must be 0 to {classes - 1}, the classes of the scores", f"got {blank}")
+    return classes - 1 if blank is None else blank
+
+
+def _rows(scores: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+    """The frames of each row that count, in float64."""
     if mask is not None and (mask.dtype != torch.bool or mask.shape != scores.shape[:2]):
         raise fail(
             f"mask must be bool{list(scores.shape[:2])}: a flag for every frame of the scores",
             f"got {mask.dtype} of shape {list(mask.shape)}",
         )
-    if not 0 <= blank < scores.shape[2]:
-        raise fail(f"blank must be 0 to {scores.shape[2] - 1}, the classes of the scores", f"got {blank}")
     for i, row in enumerate(scores.detach().cpu().double()):
         rows = row if mask is None else row[mask[i].cpu()]
         if rows.isnan().any():

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from atinuke.core.errors import AtinukeError, Mistake, fail
 from atinuke.core.names import close
-from atinuke.pipelines.fields import Array, Audio, Class, Field, Text, decode, mask_name
+from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Text, decode, mask_name
 from atinuke.pipelines.rows import Rows
 from atinuke.pipelines.tokenizer import Tokenizer
 
@@ -147,7 +147,7 @@ def _require_names(fields: Mapping[str, Field]) -> None:
     if twice:
         fix = "call one mask otherwise by `mask`"
         raise fail(f"two tensors of a batch would be called `{twice[0]}`", where="fields", fix=fix)
-    unknown = [name for name, field in fields.items() if isinstance(field, Class) and field.classes is None]
+    unknown = [name for name, f in fields.items() if isinstance(f, Class | Classes) and f.classes is None]
     assert not unknown, f"with_classes comes before scan: {unknown}"
 
 

@@ -11,7 +11,7 @@ from atinuke.core.fit import Type
 from atinuke.core.names import close
 from atinuke.pipelines.batches import Shuffled, in_order
 from atinuke.pipelines.examples import scan
-from atinuke.pipelines.fields import Audio, Class, Field, Image, Number, Text, mask_name, with_classes
+from atinuke.pipelines.fields import Audio, Class, Classes, Field, Image, Number, Text, mask_name, with_classes
 from atinuke.pipelines.loop import Feed
 from atinuke.pipelines.recipe import Recipe, RowsData
 from atinuke.pipelines.rows import Rows, open_rows
@@ -24,6 +24,7 @@ KINDS: dict[type[Field], tuple[str, int]] = {
     Image: ("uint8", 4),
     Text: ("int64", 2),
     Class: ("int64", 1),
+    Classes: ("int64", 2),
     Number: ("float", 1),
 }
 
@@ -124,15 +125,21 @@ def _takes(given: Type, dtype: str, axes: int) -> bool:
 
 
 def _require_classes(trained: CheckedGraph, fields: dict[str, Field]) -> None:
-    """As many classes as the graph has scores for; a label beyond them would be an index out of range."""
+    """As many classes as the graph has scores for, and one more where a blank is among them: the last, so that the
+    numbers of the others stay. A label beyond them would be an index out of range."""
     for name, node in trained.body.nodes.items():
-        classes, wires = node.settings.get("classes"), node.feeds.get("labels", ())
-        for field in (fields.get(wire.node) for wire in wires):
-            if isinstance(field, Class) and field.classes and classes != len(field.classes):
-                found = f"{len(field.classes)} classes: {', '.join(field.classes[:10])}"
-                raise fail(
-                    f"{name} tells {classes} classes apart, but the rows have {found}", where=trained.graph.where
-                )
+        classes, blank = node.settings.get("classes"), node.settings.get("blank")
+        for field in (fields.get(wire.node) for wire in node.feeds.get("labels", ())):
+            if not isinstance(field, Class | Classes) or not field.classes:
+                continue
+            count, where = len(field.classes), trained.graph.where
+            found = f"{count} classes: {', '.join(field.classes[:10])}"
+            if classes != count + (blank is not None):
+                what = f"{name} tells {classes} classes apart" + ("" if blank is None else ", one of them the blank")
+                raise fail(f"{what}, but the rows have {found}", where=where)
+            if blank not in (None, count):
+                what = f"{name} has the blank {blank}, which is the number of a class"
+                raise fail(what, f"the rows have {found}", where=where, fix=f"let the blank be the last, {count}")
 
 
 def _tokenizer(recipe: Recipe, rows: Rows, path: Path, console: Console) -> Tokenizer | None:

@@ -5,7 +5,7 @@ fields:
   input_values: {name: audio, column: sound, rate: 16000}
   pixel_values: {name: image, column: file, size: [28, 28], channels: 1, optional: true}
   input_ids: {name: text, column: words, length: 64}
-  labels: {name: class, column: label}
+  labels: {name: class, column: label}      # or {name: classes, column: letters}: several in a row
 ```
 
 A column that a row lacks, or that is `null`, is a missing modality where the field is `optional`, and else a mistake.
@@ -90,6 +90,20 @@ class Class(Section):
     optional: bool = False
 
 
+class Classes(Section):
+    """The numbers of several classes, int64 `[targets]`, of a text whose words are their names, or of a list of names:
+    what an example says, in order, such as letters or phones for the objective `ctc`.
+
+    Classes are numbered like those of `Class`. A batch is filled up with -100; where an optional field is missing, all
+    are -100.
+    """
+
+    name: Literal["classes"] = "classes"
+    column: str
+    classes: Annotated[tuple[str, ...], Setting(strict=False, min_length=2)] | None = None
+    optional: bool = False
+
+
 class Number(Section):
     """A finite number, float32; tables may hold it as text."""
 
@@ -97,7 +111,7 @@ class Number(Section):
     column: str
 
 
-Field = Annotated[Audio | Image | Text | Class | Number, Setting(discriminator="name")]
+Field = Annotated[Audio | Image | Text | Class | Classes | Number, Setting(discriminator="name")]
 
 
 def mask_name(name: str, field: Field) -> str | None:
@@ -113,13 +127,13 @@ def with_classes(fields: Mapping[str, Field], rows: Rows) -> dict[str, Field]:
     Raises:
         AtinukeError: there are fewer than two classes.
     """
-    open_ = {name: field for name, field in fields.items() if isinstance(field, Class) and field.classes is None}
+    open_ = {name: f for name, f in fields.items() if isinstance(f, Class | Classes) and f.classes is None}
     found: dict[str, set[str]] = {name: set() for name in open_}
     for row in map(rows.__getitem__, range(len(rows))) if open_ else ():
         for name, field in open_.items():
             value = row.get(field.column)
-            if _is_class(value):
-                found[name].add(str(value))
+            names = _names(value) if isinstance(field, Classes) else [value]
+            found[name].update(str(one) for one in names if _is_class(one))
     complete = dict(fields)
     for name, field in open_.items():
         classes = found[name]
@@ -151,7 +165,9 @@ def decode(field: Field, row: Row, tokenizer: Tokenizer | None = None) -> Array 
         case Text():
             return _tokens(field, value, tokenizer)
         case Class():
-            return _class(field, value)
+            return np.array(_class(field, value), np.int64)
+        case Classes():
+            return _classes(field, value)
         case Number():
             return _number(value)
 
@@ -194,14 +210,30 @@ def _is_class(value: object) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _class(field: Class, value: object) -> Array:
+def _names(value: object) -> list[Any]:
+    """What stands for several classes, one by one."""
+    if isinstance(value, str):
+        return value.split()
+    return value if isinstance(value, list) else []
+
+
+def _classes(field: Classes, value: object) -> Array:
+    if not isinstance(value, str | list):
+        raise fail("is neither a text of several classes nor a list of them", f"got {value!r:.40}")
+    names = _names(value)
+    if not names:
+        raise fail("names no class", fix="write null where there is none")
+    return np.array([_class(field, one) for one in names], np.int64)
+
+
+def _class(field: Class | Classes, value: object) -> int:
     assert field.classes is not None, "with_classes comes first"
     if not _is_class(value) or str(value) not in field.classes:
         known = field.classes[:10]
         more = f" and {len(field.classes) - 10} more" if len(field.classes) > 10 else ""
         told = f"got `{value}`", f"the classes: {', '.join(known)}{more}"
         raise fail("is not one of the classes", *told, fix=close(str(value), field.classes))
-    return np.array(field.classes.index(str(value)), np.int64)
+    return field.classes.index(str(value))
 
 
 def _number(value: object) -> Array:

@@ -22,7 +22,7 @@ from atinuke.core.registry import Registry
 from atinuke.core.rewrite import prune, rewrite
 from atinuke.pipelines.section import Section
 
-LOSS, ACCURACY = "loss", "accuracy"
+LOSS, ACCURACY, UNALIGNED = "loss", "accuracy", "unaligned"
 TARGETS = "targets"  # the axis of labels that are sequences of their own
 MOST_TARGETS = 4096
 
@@ -62,7 +62,7 @@ class Objective(Section):
 
     def figures(self, trained: CheckedGraph) -> tuple[str, ...]:
         """The scalar outputs that are only logged."""
-        scalars = (name for name, given in trained.body.outputs.items() if not given.shape and given.dtype == "float")
+        scalars = (name for name, given in trained.body.outputs.items() if not given.shape)
         return tuple(name for name in scalars if name not in self.weights(trained))
 
 
@@ -148,12 +148,16 @@ class Contrastive(Objective):
 
 class CTC(Objective):
     """Connectionist temporal classification (Graves et al., 2006) of the output `scores` `[batch, frames, classes]`,
-    with its `mask` where the graph gives one, against the input `labels` `[batch, targets]`, filled up with -100."""
+    with its `mask` where the graph gives one, against the input `labels` `[batch, targets]`, filled up with -100.
+
+    The blank is the last class where none is named, so the graph has one class more than there are labels. `unaligned`
+    is the number of rows of a batch that have too few frames for their labels: they do not count in the loss.
+    """
 
     name: Literal["ctc"]
     scores: str = "logits"
     mask: str | None = None
-    blank: Annotated[int, Field(ge=0)] = 0
+    blank: Annotated[int, Field(ge=0)] | None = None
 
     def rewritten(self, checked: CheckedGraph) -> Graph:
         wire, given = _output(checked, self.scores)
@@ -167,8 +171,10 @@ class CTC(Objective):
             feeds["mask"] = _output(checked, self.mask)[0]
         graph = replace(checked.graph, axes=frozen({TARGETS: Range(1, MOST_TARGETS), **checked.graph.axes}))
         labels = Input("int64", (*_sizes([batch]), TARGETS))
-        nodes = {LOSS: _node("loss.ctc", feeds, classes=int(classes), blank=self.blank)}
-        return _with(graph, nodes, {"labels": labels}, self.losses)
+        blank = int(classes) - 1 if self.blank is None else self.blank
+        nodes = {LOSS: _node("loss.ctc", feeds, classes=int(classes), blank=blank)}
+        wider = _with(graph, nodes, {"labels": labels}, self.losses)
+        return replace(wider, outputs=frozen({**wider.outputs, UNALIGNED: Wire(LOSS, UNALIGNED)}))
 
 
 AnyObjective = Annotated[Causal | Given | Classification | Regression | Contrastive | CTC, Field(discriminator="name")]

@@ -63,6 +63,7 @@ COMPONENTS = (
         "cross_attention",
     ),
     ("fusion.tag", "fusion:ModalityTag", "Adds a learned vector that tells a modality from others"),
+    ("fusion.presence", "fusion:Presence", "The mask of a sequence that a row has or lacks as a whole"),
     ("fusion.concat", "fusion:ConcatFusion", "Two sequences with their masks, one after the other"),
     ("fusion.gate", "fusion:GateFusion", "A mixture of two vectors in learned shares"),
     ("fusion.late", "fusion:LateFusion", "The weighted mean of what two or three modalities say"),

@@ -27,6 +27,18 @@ class ModalityTag(nn.Module):
         return x + self.weight
 
 
+class Presence(nn.Module):
+    """The mask of a sequence that a row has or lacks as a whole, such as a picture; without one, every row has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch"] | None = None
+    ) -> Bool[Tensor, "batch sequence"]:
+        return _there(x, mask, 1)[:, None].expand(x.shape[:2])
+
+
 class Joined(NamedTuple):
     """Two sequences as one, and which of its positions count."""
 

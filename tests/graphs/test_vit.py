@@ -1,4 +1,4 @@
-"""The shipped vision transformer against transformers' ViTModel with the same weights."""
+"""The shipped vision transformer against transformers' ViTForImageClassification with the same weights."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import ViTConfig, ViTModel
+from transformers import ViTConfig, ViTForImageClassification
 
 from atinuke.compile.eject import eject
 from atinuke.compile.front import open_graph
@@ -16,7 +16,7 @@ from atinuke.compile.measure import MetaMeter
 from atinuke.compile.module import build
 from atinuke.core.cost import cost
 
-SMALL = ["d_model=24", "heads=3", "layers=2", "patch=4", "rows=4", "columns=4", "channels=2"]
+SMALL = ["d_model=24", "heads=3", "layers=2", "patch=4", "rows=4", "columns=4", "channels=2", "classes=5"]
 
 
 @pytest.fixture
@@ -31,8 +31,9 @@ def theirs() -> nn.Module:
         image_size=16,
         num_channels=2,
         layer_norm_eps=1e-6,
+        num_labels=5,
     )
-    model = ViTModel(config, add_pooling_layer=False).eval()
+    model = ViTForImageClassification(config).eval()
     for parameter in model.parameters():  # fresh gains are 1 and biases 0, which would hide mistakes
         nn.init.normal_(parameter, std=0.3)
     return model
@@ -41,7 +42,7 @@ def theirs() -> nn.Module:
 def ours(theirs: nn.Module, *more: str) -> nn.Module:
     """The shipped graph with the weights of transformers' model."""
     model = build(open_graph("vit", [*SMALL, *more])).eval()
-    old = theirs.state_dict()
+    old = {name.removeprefix("vit."): tensor for name, tensor in theirs.state_dict().items()}
     new = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("pixels")}
     place = old["embeddings.position_embeddings"][0]
     new["E.projection.weight"] = old["embeddings.patch_embeddings.projection.weight"]
@@ -50,6 +51,7 @@ def ours(theirs: nn.Module, *more: str) -> nn.Module:
     new["C.weight"] = old["embeddings.cls_token"][0, 0] + place[0]
     for kind in ("weight", "bias"):
         new[f"norm.{kind}"] = old[f"layernorm.{kind}"]
+        new[f"O.{kind}"] = old[f"classifier.{kind}"]
         for layer in range(2):
             block, theirs_ = f"stack.{layer}", f"layers.{layer}"
             qkv = [old[f"{theirs_}.attention.{one}_proj.{kind}"] for one in "qkv"]
@@ -70,16 +72,19 @@ def pictures(batch: int, height: int, width: int) -> Tensor:
 @torch.no_grad()
 def test_is_transformers(theirs: nn.Module) -> None:
     pixels = pictures(3, 16, 16)
-    expected = theirs(pixels / 127.5 - 1).last_hidden_state
-    torch.testing.assert_close(ours(theirs)(pixels).last_hidden_state, expected, rtol=0, atol=1e-5)
+    expected = theirs(pixels / 127.5 - 1, output_hidden_states=True)
+    found = ours(theirs)(pixels)
+    last = theirs.vit.layernorm(expected.hidden_states[-1])
+    torch.testing.assert_close(found.last_hidden_state, last, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(24, 32), (8, 20), (16, 24)])
 @torch.no_grad()
 def test_is_transformers_at_other_sizes(theirs: nn.Module, size: tuple[int, int]) -> None:
     pixels = pictures(2, *size)
-    expected = theirs(pixels / 127.5 - 1, interpolate_pos_encoding=True).last_hidden_state
-    torch.testing.assert_close(ours(theirs)(pixels).last_hidden_state, expected, rtol=0, atol=1e-5)
+    expected = theirs(pixels / 127.5 - 1, interpolate_pos_encoding=True).logits
+    torch.testing.assert_close(ours(theirs)(pixels).logits, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from atinuke.pipelines.collate import collate
 from atinuke.pipelines.examples import Example
-from atinuke.pipelines.fields import Audio, Class, Field, Image, Number, Text
+from atinuke.pipelines.fields import Audio, Class, Classes, Field, Image, Number, Text
 
 FIELDS: dict[str, Field] = {
     "input_values": Audio(column="a", rate=8000, multiple=4, mask="sample_mask", optional=True),
@@ -18,6 +18,7 @@ FIELDS: dict[str, Field] = {
     "pixel_values": Image(column="i", size=(2, 3), optional=True),
     "shown": Image(column="i", size=(2, 3), channels=1),
     "labels": Class(column="c", classes=("a", "b"), optional=True),
+    "letters": Classes(column="l", classes=("a", "b"), optional=True),
     "scores": Number(column="n"),
 }
 EXAMPLES: st.SearchStrategy[Example] = st.fixed_dictionaries(
@@ -27,6 +28,7 @@ EXAMPLES: st.SearchStrategy[Example] = st.fixed_dictionaries(
         "pixel_values": st.none() | arrays.arrays(np.uint8, (3, 2, 3)),
         "shown": arrays.arrays(np.uint8, (1, 2, 3)),
         "labels": st.none() | st.integers(0, 1).map(lambda value: np.array(value, np.int64)),
+        "letters": st.none() | arrays.arrays(np.int64, st.integers(1, 9), elements=st.integers(0, 1)),
         "scores": st.floats(-9, 9, width=32).map(lambda value: np.array(value, np.float32)),
     }
 )
@@ -58,6 +60,7 @@ def test_a_batch_is_its_examples_and_nothing_that_counts(examples: list[Example]
         torch.uint8,
         torch.uint8,
         torch.int64,
+        torch.int64,
         torch.float32,
     ]
     for row, example in enumerate(examples):
@@ -65,5 +68,7 @@ def test_a_batch_is_its_examples_and_nothing_that_counts(examples: list[Example]
         assert bool(batch["pixel_values_mask"][row]) == (pixels is not None)
         assert same(batch["pixel_values"][row], np.zeros((3, 2, 3)) if pixels is None else pixels)
         assert same(batch["shown"][row], example["shown"])
+        letters = [] if example["letters"] is None else example["letters"].tolist()
+        assert batch["letters"][row].tolist() == letters + [-100] * (batch["letters"].shape[1] - len(letters))
         assert int(batch["labels"][row]) == (-100 if label is None else int(label))
         assert same(batch["scores"][row], example["scores"])

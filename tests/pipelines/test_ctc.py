@@ -40,20 +40,21 @@ def test_greedy_spells_the_likeliest_alignment(seed):
     torch.manual_seed(seed)
     scores = torch.randn(1, 5, 3, dtype=torch.float64)
     best = max(itertools.product(range(3), repeat=5), key=lambda path: sum(scores[0, t, c] for t, c in enumerate(path)))
-    assert greedy(scores) == [spelt(best, 0)]
+    assert greedy(scores) == [spelt(best, 2)]
+    assert greedy(scores, blank=0) == [spelt(best, 0)]
 
 
 def test_the_beam_finds_what_greedy_misses():
     """Each frame is likeliest blank, and yet a label somewhere is likelier than none."""
-    scores = torch.tensor([[[0.6, 0.4], [0.6, 0.4]]]).log()
+    scores = torch.tensor([[[0.4, 0.6], [0.4, 0.6]]]).log()
     assert greedy(scores) == [()]
-    assert beam_search(scores, beams=2)[0][0].labels == (1,)
+    assert beam_search(scores, beams=2)[0][0].labels == (0,)
 
 
 def test_a_narrow_beam_keeps_the_best_and_never_says_more_than_is_true():
     torch.manual_seed(0)
     scores = 3 * torch.randn(1, 6, 4, dtype=torch.float64)
-    expected = every_reading(scores[0], 0)
+    expected = every_reading(scores[0], 3)
     (found,) = beam_search(scores, beams=5)
     assert len(found) == 5
     assert found[0].labels == max(expected, key=expected.get)

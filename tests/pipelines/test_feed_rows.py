@@ -109,3 +109,65 @@ def test_what_does_not_fit_is_one_error(tones: Path, override: str, message: str
     with pytest.raises(AtinukeError, match=message) as caught:
         start(tones, "run", override)
     assert len(caught.value.mistakes) == 1
+
+
+SPOKEN = """
+graph:
+  use: spoken.yaml
+rows:
+  train: {name: manifest, files: [train.jsonl]}
+  validation: {name: manifest, files: [test.jsonl]}
+  fields:
+    input_values: {name: audio, column: sound, rate: 1000, mask: sample_mask}
+    labels: {name: classes, column: said}
+objective: {name: ctc, mask: mask}
+optimiser: {name: adamw, lr: 1e-2}
+schedule: {name: cosine, warmup: 2}
+steps: 4
+batch: 4
+evaluate_every: 2
+"""
+SPOKEN_GRAPH = """
+atinuke: 1
+dims: {labels: 2}
+axes: {batch: 1..8, samples: 100..4000}
+inputs: {input_values: "float[batch, samples]", sample_mask: "bool[batch, samples]"}
+nodes:
+  mel: {use: audio.logmel, in: {input_values: input_values, mask: sample_mask}, with: {mels: 8, rate: 1000}}
+  C: {use: head.classification, in: mel, with: {d_model: 8, classes: "${labels + 1}"}}
+outputs: {logits: C, mask: mel.mask}
+"""
+
+
+@pytest.fixture
+def spoken(tones: Path) -> Path:
+    for name in ("train", "test"):
+        rows = [json.loads(line) for line in (tones / f"{name}.jsonl").read_text().splitlines()]
+        said = [{**row, "said": f"{row['pitch']} low"} for row in rows]
+        (tones / f"{name}.jsonl").write_text("\n".join(map(json.dumps, said)) + "\n")
+    (tones / "recipe.yaml").write_text(SPOKEN)
+    (tones / "spoken.yaml").write_text(SPOKEN_GRAPH)
+    return tones
+
+
+def test_labels_in_order_are_learnt_and_rows_of_too_few_frames_are_counted(spoken: Path) -> None:
+    records = start(spoken, "run")
+    assert all(math.isfinite(record["loss"]) and record["unaligned"] == 0 for record in records if "loss" in record)
+    assert records[-1]["validation_loss"] > 0
+    file = spoken / "train.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("\n".join(json.dumps({**row, "said": ["low", "low"] * 300}) for row in rows) + "\n")
+    records = start(spoken, "short", "rows.fields.labels={name: classes, column: said, classes: [high, low]}")
+    assert [(record["loss"], record["unaligned"]) for record in records if "loss" in record] == [(0, 4)] * 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("graph.set.labels=3", "loss tells 4 classes apart, one of them the blank, but the rows have 2 classes"),
+        ("objective.blank=0", "loss has the blank 0, which is the number of a class"),
+    ],
+)
+def test_the_blank_is_one_class_more_than_the_rows_have(spoken: Path, override: str, message: str) -> None:
+    with pytest.raises(AtinukeError, match=message):
+        start(spoken, "run", override)

@@ -11,13 +11,15 @@ import soundfile
 from pydantic import TypeAdapter, ValidationError
 
 from atinuke.core.errors import AtinukeError
-from atinuke.pipelines.fields import Audio, Class, Field, Image, Number, Text, decode, mask_name, with_classes
+from atinuke.pipelines.fields import Audio, Class, Classes, Field, Image, Number, Text, decode, mask_name, with_classes
 from atinuke.pipelines.rows import Listed, Row
 from tests.pipelines.corpora import trained
 from tests.pipelines.media import RATE, picture, recording
 
 FOLDER = Path("/nowhere")
 DIGITS = Class(column="c", classes=("zero", "one", "two"))
+
+SEVERAL = Classes(column="c", classes=("a", "b"))
 
 
 def row(values: dict[str, Any], folder: Path = FOLDER) -> Row:
@@ -81,6 +83,25 @@ def test_classes() -> None:
         assert "is not one of the classes" in failure(lambda value=value: decode(DIGITS, row({"c": value})))
 
 
+def test_several_classes() -> None:
+    field = Classes(column="c", classes=("zero", "one", "10"))
+    for value in ("one zero  one\t10\n", ["one", "zero", "one", 10]):
+        found = decode(field, row({"c": value}))
+        assert found is not None
+        assert (found.dtype, found.tolist()) == (np.int64, [1, 0, 1, 2])
+    said = failure(lambda: decode(field, row({"c": "one on"})))
+    assert said == "is not one of the classes\n  got `on`\n  the classes: zero, one, 10\n  to fix: use `one`"
+    assert "is neither a text of several classes nor a list of them\n  got 7" in failure(
+        lambda: decode(field, row({"c": 7}))
+    )
+    for empty in (" ", []):
+        assert "names no class" in failure(lambda empty=empty: decode(field, row({"c": empty})))
+    rows = Listed([row({"c": value}) for value in ("b a", ["d", "b"], None, 3)], "")
+    found_ = with_classes({"x": Classes(column="c")}, rows)["x"]
+    assert isinstance(found_, Classes)
+    assert found_.classes == ("a", "b", "d")
+
+
 def test_numbers() -> None:
     field = Number(column="c")
     for value in (2.5, "2.5", " 2.5e0 "):
@@ -92,7 +113,7 @@ def test_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [Audio(column="c", rate=1), Image(column="c", size=(1, 1)), Text(column="c", length=1), DIGITS]
+    "field", [Audio(column="c", rate=1), Image(column="c", size=(1, 1)), Text(column="c", length=1), DIGITS, SEVERAL]
 )
 def test_only_what_is_optional_may_be_missing(field: Field) -> None:
     for values in ({"c": None, "d": 1}, {"d": 1}):

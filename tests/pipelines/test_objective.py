@@ -43,7 +43,7 @@ def graph(text: str = GRAPH) -> CheckedGraph:
         (Regression(name="regression"), {"labels": "float[batch]"}, ["loss"]),
         (Contrastive(name="contrastive", pair=("one", "two")), {}, ["loss"]),
         (Contrastive(name="contrastive", pair=("one", "two"), form="sigmoid"), {}, ["loss"]),
-        (CTC(name="ctc", scores="frames"), {"labels": "int64[batch, targets]"}, ["loss"]),
+        (CTC(name="ctc", scores="frames"), {"labels": "int64[batch, targets]"}, ["loss", "unaligned"]),
     ],
 )
 def test_the_training_graph(objective: Objective, inputs: dict[str, str], outputs: list[str]) -> None:
@@ -52,7 +52,7 @@ def test_the_training_graph(objective: Objective, inputs: dict[str, str], output
     assert added == inputs
     assert list(trained.graph.outputs) == outputs
     assert objective.weights(trained) == {"loss": 1.0, **objective.losses}
-    assert objective.figures(trained) == (("accuracy",) if "accuracy" in outputs else ())
+    assert objective.figures(trained) == tuple({"accuracy", "unaligned"}.intersection(outputs))
     theirs, ours = build(trained).state_dict(), build(graph()).state_dict()
     assert {name for name in theirs if not name.startswith("loss.")} <= set(ours)
 
@@ -62,6 +62,14 @@ def test_a_graph_may_give_its_losses_itself() -> None:
     assert Given(name="given", losses={"size_loss": 0.5}).weights(graph()) == {"size_loss": 0.5}
     with pytest.raises(AtinukeError, match="output `logits` is no loss: it must be a single number"):
         Given(name="given", losses={"logits": 1.0}).trained(graph())
+
+
+def test_the_blank_is_the_last_class_unless_another_is_named() -> None:
+    blanks = [
+        CTC(name="ctc", scores="frames", blank=blank).trained(graph()).graph.nodes["loss"].settings["blank"]
+        for blank in (None, 0, 3)
+    ]
+    assert blanks == [4, 0, 3]
 
 
 def test_names_that_training_adds_may_not_be_taken() -> None:
