@@ -47,7 +47,7 @@ def vocabulary_loss(graph: Graph) -> Graph:
 
 
 def prune(graph: Graph) -> Graph:
-    """Removes the nodes that no output depends on."""
+    """Removes the nodes that no output depends on, and the blocks that no node uses then."""
     found: set[str] = set()
     waiting = [wire.node for wire in graph.outputs.values()]
     while waiting:
@@ -56,7 +56,17 @@ def prune(graph: Graph) -> Graph:
             found.add(name)
             inputs = graph.nodes[name].inputs
             waiting += [wire.node for wire in (inputs if isinstance(inputs, tuple) else inputs.values())]
-    return graph.with_nodes({name: node for name, node in graph.nodes.items() if name in found})
+    nodes = {name: node for name, node in graph.nodes.items() if name in found}
+    used: set[str] = set()
+    uses = [node.use for node in nodes.values()]
+    while uses:
+        use = uses.pop()
+        if use in graph.blocks and use not in used:
+            used.add(use)
+            uses += [node.use for node in graph.blocks[use].nodes.values()]
+    blocks = {name: block for name, block in graph.blocks.items() if name in used}
+    slots = {name: given for name, given in graph.slots.items() if name in found}
+    return replace(graph, nodes=frozen(nodes), blocks=frozen(blocks), slots=frozen(slots))
 
 
 VOCABULARY_LOSS = Rewrite(
@@ -65,4 +75,4 @@ VOCABULARY_LOSS = Rewrite(
     ensures="input `labels`, output `loss` and the outputs that end in `_loss`; the same parameters by the same names",
     apply=lambda graph: prune(vocabulary_loss(graph)),
 )
-PRUNE = Rewrite("prune", requires="nothing", ensures="every node is needed by an output", apply=prune)
+PRUNE = Rewrite("prune", requires="nothing", ensures="every node and block is needed by an output", apply=prune)
