@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from atinuke.cli import graphs, plugins, runs
+from atinuke.cli import evaluate, graphs, plugins, runs
 from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError
 
@@ -25,6 +25,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     graphs.schema,
     runs.train,
     runs.resume,
+    evaluate.evaluate,
+    evaluate.look,
     runs.generate,
     runs.bench,
     runs.demo,

@@ -123,7 +123,10 @@ def test_shipped_graphs_are_drawn_cleanly_with_every_box_and_size(name: str) -> 
     words = {text for text, _ in picture.texts}
     for body in (drawing, *(box.inner for box in drawing.boxes.values() if box.inner)):
         for box in body.boxes.values():
-            assert not box.name or box.name in words or f"{box.name}: {box.use} × {box.times}" in words
+            if body is not drawing and box.kind == "output":  # a wire that leaves the block, with the name on it
+                continue
+            times = f" × {box.times}" if box.times else ""
+            assert not box.name or box.name in words or f"{box.name}: {box.use}{times}" in words
         assert {edge.label for edge in body.edges} <= {text.rpartition(": ")[2] for text, _ in picture.labels}
     assert len(picture.wires) == sum(
         len(body.edges) for body in (drawing, *(box.inner for box in drawing.boxes.values() if box.inner))

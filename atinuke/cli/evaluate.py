@@ -1,0 +1,154 @@
+"""Commands that measure a trained run, and that show what a graph sees."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atinuke.cli.runs import Folder
+from atinuke.cli.say import NONE, AsJson, say, say_json
+
+if TYPE_CHECKING:
+    from atinuke.pipelines.evaluate import Evaluation
+    from atinuke.pipelines.scores.classes import ClassFigures
+    from atinuke.pipelines.scores.numbers import NumberFigures
+    from atinuke.pipelines.scores.reading import ReadingFigures
+    from atinuke.pipelines.scores.retrieval import RetrievalFigures
+    from atinuke.pipelines.scores.translation import TranslationFigures
+
+OtherRows = Annotated[
+    list[str],
+    typer.Option("--set", help="Other rows: 'rows.validation.files=[/path/of/rows.jsonl]'.", metavar="rows.KEY=VALUE"),
+]
+
+
+def evaluate(
+    run: Folder,
+    sets: OtherRows = NONE,
+    subsets: Annotated[
+        bool, typer.Option("--subsets", help="Accuracy for every set of optional fields, the others hidden.")
+    ] = False,
+    beams: Annotated[int, typer.Option(help="Width of the search for what CTC reads.", min=1)] = 8,
+    json: AsJson = False,
+) -> None:
+    """Measure a run of rows on its validation rows."""
+    from atinuke.pipelines.evaluate import CONFUSION, EVALUATION, SUBSETS
+    from atinuke.pipelines.evaluate import evaluate as measure
+    from atinuke.pipelines.scores.classes import ClassFigures
+
+    found = measure(run, sets, subsets=subsets, beams=beams)
+    if json:
+        say_json(found.json())
+        return
+    say(f"{run}, {found.step}: {found.objective} over {found.rows:,} rows", "")
+    _say_figures(found)
+    pictures = [CONFUSION] if isinstance(found.figures, ClassFigures) else []
+    pictures += [SUBSETS] if found.subsets else []
+    say("", *(f"  wrote {run / name}" for name in (EVALUATION, *pictures)))
+
+
+def _say_figures(found: "Evaluation") -> None:
+    from atinuke.pipelines.scores.classes import ClassFigures
+    from atinuke.pipelines.scores.numbers import NumberFigures
+    from atinuke.pipelines.scores.retrieval import RetrievalFigures
+    from atinuke.pipelines.scores.translation import TranslationFigures
+
+    match found.figures:
+        case ClassFigures() as figures:
+            _say_classes(figures)
+        case NumberFigures() as figures:
+            _say_numbers(figures)
+        case RetrievalFigures() as figures:
+            _say_retrieval(figures)
+        case TranslationFigures() as figures:
+            _say_translation(figures)
+        case ways:
+            _say_reading(ways)
+    if found.subsets:
+        table = _table("shown", "accuracy", "95 % interval", "n")
+        for subset in found.subsets:
+            a = subset.accuracy
+            table.add_row(" + ".join(subset.shown), _percent(a.value), f"{a.low:.1%} to {a.high:.1%}", f"{a.n:,}")
+        say("", table)
+
+
+def _table(first: str, *others: str) -> Any:
+    from rich.table import Table
+
+    table = Table(first, box=None, pad_edge=False)
+    for column in others:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{value:.1%}"
+
+
+def _say_classes(figures: "ClassFigures") -> None:
+    say(f"accuracy  {figures.accuracy}", f"macro F1  {_percent(figures.macro_f1)}", "")
+    table = _table("class", "precision", "recall", "F1", "n", "said")
+    for one in figures.classes:
+        shares = map(_percent, (one.precision, one.recall, one.f1))
+        table.add_row(one.name, *shares, f"{one.n:,}", f"{one.predicted:,}")
+    say(table)
+
+
+def _say_numbers(figures: "NumberFigures") -> None:
+    say(
+        f"root mean square error  {figures.rmse:.4g} (always saying the mean: {figures.spread:.4g})",
+        f"mean absolute error     {figures.mae:.4g}",
+        f"Pearson's correlation   {figures.pearson:.3f}",
+        f"Spearman's correlation  {figures.spearman:.3f}",
+    )
+
+
+def _say_retrieval(figures: "RetrievalFigures") -> None:
+    table = _table("", "there", "chance", "back", "chance")
+    there, back = figures.there, figures.back
+    for one, other in zip(there.recalls, back.recalls, strict=True):
+        shares = map(_percent, (one.found.value, one.chance, other.found.value, other.chance))
+        table.add_row(f"recall@{one.at}", *shares)
+    ranks = (there.median_rank, there.chance_rank, back.median_rank, back.chance_rank)
+    table.add_row("median rank", *(f"{rank:g}" for rank in ranks))
+    table.add_row("asked for", f"{there.queries:,}", "", f"{back.queries:,}")
+    table.add_row("among", f"{there.candidates:,}", "", f"{back.candidates:,}")
+    say(table)
+
+
+def _say_reading(ways: "tuple[ReadingFigures, ...]") -> None:
+    table = _table("read by", "token error rate", "substituted", "left out", "put in", "labels", "rows without error")
+    for way in ways:
+        edits = (way.substitutions, way.deletions, way.insertions, way.labels)
+        table.add_row(way.way, _percent(way.error_rate), *(f"{count:,}" for count in edits), str(way.whole))
+    say(table, "")
+    for sample in ways[0].samples:
+        say(f"right  {' '.join(sample.right)}", f"read   {' '.join(sample.read)}", "")
+
+
+def _say_translation(figures: "TranslationFigures") -> None:
+    table = _table("", "chrF", "BLEU")
+    table.add_row("model", f"{figures.model.chrf:.1f}", f"{figures.model.bleu:.1f}")
+    if figures.copied:
+        table.add_row("copying the source", f"{figures.copied.chrf:.1f}", f"{figures.copied.bleu:.1f}")
+    say(table, *figures.signatures, "")
+    for sample in figures.samples:
+        source = [f"source   {sample.source}"] if sample.source is not None else []
+        say(*source, f"right    {sample.right}", f"written  {sample.written}", "")
+
+
+def look(
+    subject: Annotated[Path, typer.Argument(help="A run's folder, or a recipe file (YAML) for fresh weights.")],
+    node: Annotated[str, typer.Argument(help="A node of its graph, or one output of it: E.grid.")],
+    row: Annotated[int, typer.Option(help="The validation row, counted from 1.", min=1)] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The PNG; NODE.png unless given.", metavar="FILE.png")
+    ] = None,
+) -> None:
+    """Draw what a node of a graph gives for a row, beside the row."""
+    from atinuke.pipelines.drawing import draw
+    from atinuke.pipelines.look import look as at
+
+    picture = output or Path(f"{node}.png")
+    draw(at(subject, node, row), picture)
+    say(f"wrote {picture}")

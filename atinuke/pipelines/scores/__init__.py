@@ -1,0 +1,1 @@
+"""Figures from answers and what would have been right: numpy and words, no model."""

@@ -1,0 +1,65 @@
+"""Labels that were read against those that are there, what CTC is measured by; needs `atinuke[evaluation]`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from atinuke.core.errors import fail
+from atinuke.pipelines.scores.share import Share, share
+
+Labels = tuple[int, ...]
+SAMPLES = 5
+
+
+@dataclass(frozen=True)
+class ReadingSample:
+    """A row: what is there and what was read, the labels by name."""
+
+    right: tuple[str, ...]
+    read: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReadingFigures:
+    """`error_rate` is the edit distance over all rows by the number of their `labels`: the word error rate where labels
+    are words. `whole` is the share of rows without any error. `samples` are the first rows."""
+
+    way: str
+    error_rate: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    labels: int
+    whole: Share
+    samples: tuple[ReadingSample, ...]
+
+
+def reading(way: str, right: Sequence[Labels], read: Sequence[Labels], names: Sequence[str]) -> ReadingFigures:
+    """The figures of rows of labels, counted by jiwer.
+
+    Raises:
+        AtinukeError: there is no label at all, or jiwer is not installed.
+    """
+    try:
+        import jiwer
+    except ImportError:
+        raise fail("the token error rate needs jiwer", fix="pip install 'atinuke[evaluation]'") from None
+    labels = sum(map(len, right))
+    if not labels:
+        raise fail("no row has a label to be read")
+    # Numbers, not names: a name with a space in it is one label.
+    found = jiwer.process_words([_line(row) for row in right], [_line(row) for row in read])
+    whole = share(sum(a == b for a, b in zip(right, read, strict=True)), len(right))
+    samples = tuple(
+        ReadingSample(tuple(_name(i, names) for i in a), tuple(_name(i, names) for i in b))
+        for a, b in zip(right[:SAMPLES], read[:SAMPLES], strict=True)
+    )
+    edits = found.substitutions, found.deletions, found.insertions
+    return ReadingFigures(way, sum(edits) / labels, *edits, labels, whole, samples)
+
+
+def _line(row: Labels) -> str:
+    return " ".join(map(str, row))
+
+
+def _name(label: int, names: Sequence[str]) -> str:
+    return names[label] if label < len(names) else str(label)

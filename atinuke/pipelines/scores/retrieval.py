@@ -1,0 +1,105 @@
+"""Whether the vectors of two sides find each other: for a picture its text, for a text its pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atinuke.pipelines.scores.share import Share, share
+
+Vectors = NDArray[np.float64]
+AT = (1, 5, 10)
+CHUNK = 512  # queries whose scores are held at once
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The share of queries with a right candidate among the best `at`; `chance` is what random order gives."""
+
+    at: int
+    found: Share
+    chance: float
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One side finds the other. Of `candidates`, the `median_rank` of the best right one: 1 is perfect, `chance_rank`
+    is the median under random order."""
+
+    recalls: tuple[Recall, ...]
+    median_rank: float
+    chance_rank: int
+    queries: int
+    candidates: int
+
+
+@dataclass(frozen=True)
+class RetrievalFigures:
+    """`there`: the first side finds the second; `back`: the other way. `pairs` are the rows with both sides."""
+
+    there: Direction
+    back: Direction
+    pairs: int
+
+
+def retrieval(
+    first: Vectors, second: Vectors, first_things: Sequence[object], second_things: Sequence[object]
+) -> RetrievalFigures:
+    """The figures of paired vectors `[pairs, width]`, compared by their products.
+
+    `first_things[i]` says what stands on the first side of pair i. Equal things are one thing, with the vector of where
+    it comes first: it is asked for once and is one candidate, and whatever it is paired with anywhere is right for it.
+    So a text of five pictures finds any of the five, and each of these finds the one text.
+
+    A candidate that scores like the best right one counts as better, so that a model which tells nothing apart finds
+    nothing.
+    """
+    a, b = _numbers(first_things), _numbers(second_things)
+    ones, others = first[_first(a)], second[_first(b)]
+    right = np.zeros((len(ones), len(others)), bool)
+    right[a, b] = True
+    return RetrievalFigures(_direction(ones, others, right), _direction(others, ones, right.T), len(first))
+
+
+def _numbers(things: Sequence[object]) -> NDArray[np.int64]:
+    """The things numbered in the order in which they come."""
+    known: dict[object, int] = {}
+    return np.array([known.setdefault(thing, len(known)) for thing in things], np.int64)
+
+
+def _first(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each thing comes first."""
+    return np.unique(numbers, return_index=True)[1]
+
+
+def _direction(queries: Vectors, candidates: Vectors, right: NDArray[np.bool_]) -> Direction:
+    ranks = np.concatenate(
+        [
+            _ranks(queries[start : start + CHUNK] @ candidates.T, right[start : start + CHUNK])
+            for start in range(0, len(queries), CHUNK)
+        ]
+    )
+    chances = _chances(right.sum(1), len(candidates))
+    recalls = tuple(
+        Recall(at, share(int((ranks <= at).sum()), len(ranks)), float(chances[min(at, len(candidates)) - 1]))
+        for at in AT
+    )
+    chance_rank = int(np.argmax(chances >= 0.5)) + 1
+    return Direction(recalls, float(np.median(ranks)), chance_rank, len(queries), len(candidates))
+
+
+def _ranks(scores: Vectors, right: NDArray[np.bool_]) -> NDArray[np.int64]:
+    best = np.where(right, scores, -np.inf).max(1, keepdims=True)
+    ranks: NDArray[np.int64] = 1 + ((scores >= best) & ~right).sum(1)
+    return ranks
+
+
+def _chances(right: NDArray[np.int64], candidates: int) -> NDArray[np.float64]:
+    """The mean probability that one of the first k in random order is right, for k from 1 to all."""
+    mean = np.zeros(candidates)
+    for count, often in zip(*np.unique(right, return_counts=True), strict=True):
+        taken = np.arange(candidates)
+        none = np.cumprod(np.maximum(candidates - count - taken, 0) / (candidates - taken))
+        mean += (1 - none) * often / len(right)
+    return mean
