@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import sympy
+from sympy.printing.precedence import PRECEDENCE
+from sympy.printing.str import StrPrinter
 
 MAX_LENGTH = 200
 MAX_EXPONENT = 64
@@ -198,17 +200,19 @@ def solve(tree: ast.expr, values: Mapping[str, Any], size: Size) -> tuple[str, S
     return (name, solution) if solution.is_integer is not False else None
 
 
+class _Printer(StrPrinter):  # type: ignore[misc]  # sympy has no types
+    """Writes floor(a/b) as a//b, in parentheses within a product."""
+
+    def _print_floor(self, expr: sympy.floor) -> str:
+        above, below = sympy.fraction(sympy.together(expr.args[0]))
+        return f"{self.parenthesize(above, PRECEDENCE['Mul'])}//{self.parenthesize(below, PRECEDENCE['Pow'])}"
+
+    def parenthesize(self, item: sympy.Basic, level: int, strict: bool = False) -> str:
+        if isinstance(item, sympy.floor) and level >= PRECEDENCE["Add"]:
+            return f"({self._print(item)})"
+        return str(super().parenthesize(item, level, strict))
+
+
 def show(size: Size | int) -> str:
-    """A size as a reader writes it: `4*d_model`, `height//16`."""
-    text = str(sympy.sympify(size))
-    while (start := text.find("floor(")) >= 0:
-        depth, end = 0, start + 5
-        for end in range(start + 5, len(text)):
-            depth += {"(": 1, ")": -1}.get(text[end], 0)
-            if not depth:
-                break
-        inside = text[start + 6 : end]
-        head, slash, tail = inside.rpartition("/")
-        shown = f"{head}//{tail}" if slash and "(" not in tail and not {"+", "-"} & {*inside} else f"⌊{inside}⌋"
-        text = text[:start] + shown + text[end + 1 :]
-    return text
+    """A size as a reader writes it: `4*d_model`, `(height//16)*(width//16)`."""
+    return str(_Printer().doprint(sympy.sympify(size)))
