@@ -103,11 +103,13 @@ def _line(panel: Any, view: View) -> None:
     if view.classes and len(view.classes) == len(view.value):
         shares = _softmax(view.value)
         colours = [ACCENT if name == view.right else STRONG for name in view.classes]
-        panel.barh(range(len(shares)), shares, color=colours)
+        bars = panel.barh(range(len(shares)), shares, color=colours)
         if len(shares) <= NAMED:
+            panel.bar_label(bars, [f"{share:.1%}" for share in shares], padding=3, fontsize=8, color=QUIET)
             panel.set_yticks(range(len(shares)), view.classes)
         panel.invert_yaxis()
-        panel.set_xlim(0, 1)
+        panel.set_xlim(0, 1.12)
+        panel.set_xticks(np.linspace(0, 1, 6))
         panel.set_xlabel("probability")
         panel.set_title(
             f"right: {view.right}" if view.right else "the right class is missing", color=ACCENT, fontsize=10
@@ -122,7 +124,7 @@ def _line(panel: Any, view: View) -> None:
 
 
 def _map(figure: Any, panel: Any, view: View) -> None:
-    """The first axis runs to the right, the second upwards; places that do not count are hatched."""
+    """The first axis runs to the right, the second upwards; places that do not count are pale."""
     values = view.value.astype(np.float64).T
     spectrogram = view.use in SPECTROGRAMS
     step = HOP if spectrogram else 1.0
@@ -130,7 +132,8 @@ def _map(figure: Any, panel: Any, view: View) -> None:
     if spectrogram:
         colours: dict[str, Any] = {"cmap": "magma"}
     else:  # a few large values would leave all others pale
-        reach = float(np.percentile(np.abs(values), 99)) or 1.0
+        counts = slice(None) if view.mask is None or not view.mask.any() else view.mask
+        reach = float(np.percentile(np.abs(values[:, counts]), 99)) or 1.0
         colours = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
     image = panel.imshow(values, origin="lower", aspect="auto", interpolation="nearest", extent=edges, **colours)
     bar = figure.colorbar(image, ax=panel, extend="neither" if spectrogram else "both", fraction=0.05)

@@ -18,6 +18,7 @@ from atinuke.core.graph import Wire
 from atinuke.core.names import close
 from atinuke.core.signature import Dim
 from atinuke.pipelines.examples import Example
+from atinuke.pipelines.feed_rows import require
 from atinuke.pipelines.fields import Array, Field, decode
 from atinuke.pipelines.objective import CTC, Classification
 from atinuke.pipelines.part import part
@@ -67,13 +68,14 @@ def look(subject: Path, node: str, row: int = 1) -> View:
     from 1. `node` is a node of the graph or one output of it: `E`, `E.grid`.
 
     Raises:
-        AtinukeError: there is no such node or row, the row cannot be read or does not fit the graph, or the node gives
-            nothing for each row.
+        AtinukeError: there is no such node or row, the rows do not fit the graph, the row cannot be read, or the node
+            gives nothing for each row.
     """
     run, tokenizer = _opened(subject)
     data = rows_of(run.recipe, subject)
     if data.validation is None:
         raise fail("has no validation rows", where=str(subject), fix="add `rows.validation` to the recipe")
+    require(run.recipe.objective.trained(run.checked), run.recipe)
     graph = run.checked.graph
     wire = _wire(run.checked, node)
     seen = run.checked.body.nodes[wire.node]
