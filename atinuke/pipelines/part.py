@@ -3,26 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from atinuke.core.graph import Graph, Node, Wire, frozen
+from atinuke.core.graph import Graph, Wire, frozen
 from atinuke.core.rewrite import prune
 
 
 def part(graph: Graph, outputs: Mapping[str, Wire]) -> Graph:
     """The part of the graph that gives these outputs, with the nodes, inputs and blocks that it needs; names of nodes,
     and so of parameters, stay as they are."""
-    kept = prune(replace(graph, outputs=frozen(outputs), slots=frozen()))
+    kept = prune(replace(graph, outputs=frozen(outputs)))
     read = {wire.node for wire in outputs.values()}
     for node in kept.nodes.values():
         read |= {wire.node for wire in (node.inputs if isinstance(node.inputs, tuple) else node.inputs.values())}
-    used = _used(graph, kept.nodes)
-    return replace(
-        kept,
-        inputs=frozen({name: given for name, given in kept.inputs.items() if name in read}),
-        blocks=frozen({name: block for name, block in graph.blocks.items() if name in used}),
-    )
-
-
-def _used(graph: Graph, nodes: Mapping[str, Node]) -> set[str]:
-    """The blocks that nodes use, and those used by these."""
-    used = {node.use for node in nodes.values()} & graph.blocks.keys()
-    return used.union(*(_used(graph, graph.blocks[name].nodes) for name in used))
+    return replace(kept, inputs=frozen({name: given for name, given in kept.inputs.items() if name in read}))

@@ -12,7 +12,7 @@ from atinuke import graphs
 from atinuke.compile.front import check_graph, open_graph
 from atinuke.compile.module import build
 from atinuke.core.graph import Graph, Wire, frozen
-from atinuke.core.rewrite import prune
+from atinuke.pipelines.part import part
 
 SMALL = ("d_model=16", "heads=2", "dropout=0.3")
 WORDS = "vocab_size=31"
@@ -138,13 +138,7 @@ def trimodal_without(sense: str, graph: Graph) -> Graph:
     ports |= {"first_mask": senses[first][1], "second_mask": senses[second][1]}
     wires = {port: Wire(*str(name).split(".")) for port, name in ports.items()}
     nodes["all"] = replace(nodes["all"], inputs=frozen(wires))
-    smaller = prune(replace(graph, nodes=frozen(nodes)))
-    read = {wire.node for node in smaller.nodes.values() for wire in _wires(node.inputs)}
-    return replace(smaller, inputs=frozen({name: given for name, given in graph.inputs.items() if name in read}))
-
-
-def _wires(inputs: Mapping[str, Wire] | tuple[Wire, ...]) -> tuple[Wire, ...]:
-    return tuple(inputs.values()) if isinstance(inputs, Mapping) else inputs
+    return part(replace(graph, nodes=frozen(nodes)), graph.outputs)
 
 
 @pytest.mark.parametrize("sense", ["sound", "picture", "text"])
