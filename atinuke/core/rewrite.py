@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from atinuke.core.component import Rewrite
 from atinuke.core.errors import fail
-from atinuke.core.graph import Graph, Input, Wire, frozen
+from atinuke.core.graph import Graph, Input, Node, Wire, frozen
 from atinuke.core.registry import Registry
 
 HEAD, HEAD_LOSS = "head.vocabulary", "head.vocabulary_loss"
@@ -22,27 +22,40 @@ def rewrite(graph: Graph, names: Iterable[str], registry: Registry) -> Graph:
     return graph
 
 
-def vocabulary_loss(graph: Graph) -> Graph:
-    """Replaces the head that gives `logits` by one that gives the loss, so that logits are never held whole."""
+def head_loss(graph: Graph, smoothing: float = 0.0) -> tuple[str, Node]:
+    """The node that gives `logits`, and in its place one that gives their loss against the input `labels`.
+
+    Raises:
+        AtinukeError: `logits` do not come from head.vocabulary.
+    """
     wire = graph.outputs.get("logits")
     node = graph.nodes.get(wire.node) if wire else None
-    source = next((value for value in graph.inputs.values() if len(value.shape) == 2), None)
-    if wire is None or node is None or node.use != HEAD or source is None:
+    if wire is None or node is None or node.use != HEAD:
         raise fail(
-            f"graph `{graph.name}` cannot be trained to predict the next token",
-            f"its output `logits` must come from a node that uses {HEAD}, its first input must be [batch, sequence]",
+            f"graph `{graph.name}` cannot be trained to predict tokens",
+            f"its output `logits` must come from a node that uses {HEAD}",
             f"got {f'{wire} ({node.use})' if wire and node else 'no output `logits`'}",
             where=graph.place("outputs"),
-            fix=f"end the graph with {HEAD} as output `logits`",
+            fix=f"end the graph with {HEAD} as output `logits`, or name another objective",
         )
     feeds = tuple(node.inputs.values()) if not isinstance(node.inputs, tuple) else node.inputs
-    nodes = {**graph.nodes, wire.node: replace(node, use=HEAD_LOSS, inputs=(*feeds, Wire("labels")))}
+    settings = {**node.settings, "smoothing": smoothing} if smoothing else node.settings
+    return wire.node, replace(node, use=HEAD_LOSS, inputs=(*feeds, Wire("labels")), settings=frozen(settings))
+
+
+def vocabulary_loss(graph: Graph) -> Graph:
+    """Replaces the head that gives `logits` by one that gives the loss, so that logits are never held whole."""
+    name, node = head_loss(graph)
+    source = next((value for value in graph.inputs.values() if len(value.shape) == 2), None)
+    if source is None:
+        what = f"graph `{graph.name}` has no input [batch, sequence] for labels to be like"
+        raise fail(what, where=graph.place("inputs"))
     others = {name: value for name, value in graph.outputs.items() if name.endswith("_loss")}
     return replace(
         graph,
         inputs=frozen({**graph.inputs, "labels": Input("int64", source.shape)}),
-        nodes=frozen(nodes),
-        outputs=frozen({"loss": Wire(wire.node), **others}),
+        nodes=frozen({**graph.nodes, name: node}),
+        outputs=frozen({"loss": Wire(name), **others}),
     )
 
 

@@ -6,7 +6,7 @@ nothing has to be copied from one process to another (docs/log.md has the figure
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from atinuke.pipelines.collate import collate
 from atinuke.pipelines.examples import Examples
-from atinuke.pipelines.sampler import Batch, position_of
+from atinuke.pipelines.sampler import Batch, Make, position_of
 
 POOL = 64  # groups that are sorted by length together
 AHEAD = 2  # batches decoded ahead by each thread
@@ -28,7 +28,7 @@ class Shuffled:
     epoch is shuffled and cut into pools of 64 groups; each pool is sorted by length and cut into groups; and the groups
     are shuffled. The order follows from `seed`, the number of the epoch and the size of a group alone. Where an epoch
     ends within a step, the next one's first examples complete it. Of the processes, each takes its share of what is
-    then one larger batch.
+    then one larger batch. `make` has the last word on each.
 
     `waited` is the number of seconds that were spent waiting for data so far.
     """
@@ -42,8 +42,9 @@ class Shuffled:
         rank: int = 0,
         world_size: int = 1,
         workers: int = 2,
+        make: Make | None = None,
     ) -> None:
-        self._examples, self._batch, self._seed = examples, batch, seed
+        self._examples, self._batch, self._seed, self._make = examples, batch, seed, make
         self._rank, self._world_size = rank, world_size
         self._group = batch * accumulate * world_size
         self._position = 0  # examples taken by all processes since the beginning
@@ -60,10 +61,10 @@ class Shuffled:
     def __next__(self) -> Batch:
         begin = time.perf_counter()
         if self._pool is None:
-            batch = self._decode(self._plan())
+            batch = self._decode(*self._plan())
         else:
             while len(self._pending) <= self._ahead:
-                self._pending.append(self._pool.submit(self._decode, self._plan()))
+                self._pending.append(self._pool.submit(self._decode, *self._plan()))
             batch = self._pending.popleft().result()
         self._position += self._world_size * self._batch
         self.waited += time.perf_counter() - begin
@@ -95,11 +96,12 @@ class Shuffled:
         data = int(self._examples.fingerprint[:15], 16)
         return {"examples": len(self._examples), "data": data, "group": self._group, "seed": self._seed}
 
-    def _plan(self) -> list[int]:
-        """The examples of the next batch that is to be decoded."""
+    def _plan(self) -> tuple[list[int], range]:
+        """The examples of the next batch that is to be decoded, and the numbers of their visits."""
         first = self._planned + self._rank * self._batch
         self._planned += self._world_size * self._batch
-        return [self._example(first + row) for row in range(self._batch)]
+        numbers = range(first, first + self._batch)
+        return [self._example(number) for number in numbers], numbers
 
     def _example(self, number: int) -> int:
         """The example that is visited as the `number`-th since the beginning."""
@@ -109,9 +111,9 @@ class Shuffled:
             self._epoch = epoch
         return int(self._order[visit])
 
-    def _decode(self, indices: list[int]) -> Batch:
+    def _decode(self, indices: Sequence[int], numbers: Sequence[int]) -> Batch:
         """Runs in a thread."""
-        return collate([self._examples[index] for index in indices], self._examples.fields)
+        return _decoded(self._examples, indices, numbers, self._make)
 
 
 def order(lengths: NDArray[np.float64], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -126,13 +128,13 @@ def order(lengths: NDArray[np.float64], group: int, seed: int, epoch: int) -> ND
     return np.concatenate([shuffled[:begun], groups.ravel(), shuffled[begun + whole :]])
 
 
-def in_order(examples: Examples, batch: int, workers: int = 2) -> Iterator[Batch]:
+def in_order(examples: Examples, batch: int, workers: int = 2, make: Make | None = None) -> Iterator[Batch]:
     """Every example once, from first to last, always the same; the last batch may be smaller."""
     starts = range(0, len(examples), batch)
 
     def decode(start: int) -> Batch:
-        stop = min(start + batch, len(examples))
-        return collate([examples[index] for index in range(start, stop)], examples.fields)
+        numbers = range(start, min(start + batch, len(examples)))
+        return _decoded(examples, numbers, numbers, make)
 
     if not workers:
         yield from map(decode, starts)
@@ -148,3 +150,8 @@ def in_order(examples: Examples, batch: int, workers: int = 2) -> Iterator[Batch
                 yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _decoded(examples: Examples, indices: Sequence[int], numbers: Sequence[int], make: Make | None) -> Batch:
+    batch = collate([examples[index] for index in indices], examples.fields)
+    return make(batch, numbers) if make else batch

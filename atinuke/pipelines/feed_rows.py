@@ -1,6 +1,8 @@
 """Rows of files and labels as batches, for models of any inputs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -9,10 +11,12 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.core.fit import Type
 from atinuke.core.names import close
+from atinuke.core.rewrite import HEAD_LOSS
 from atinuke.pipelines.batches import Shuffled, in_order
 from atinuke.pipelines.examples import scan
 from atinuke.pipelines.fields import Audio, Class, Classes, Field, Image, Number, Text, mask_name, with_classes
-from atinuke.pipelines.loop import Feed
+from atinuke.pipelines.loop import Feed, predicted_tokens
+from atinuke.pipelines.objective import Given, Making
 from atinuke.pipelines.recipe import Recipe, RowsData
 from atinuke.pipelines.rows import Rows, open_rows
 from atinuke.pipelines.sampler import Batch
@@ -36,7 +40,8 @@ def require(trained: CheckedGraph, recipe: Recipe) -> None:
         AtinukeError: the inputs of the training graph are not those that the fields give, or a source is missing.
     """
     rows = _section(recipe)
-    _require_inputs(trained, rows.fields)
+    making = _making(trained, recipe)
+    _require_inputs(trained, recipe.objective.gives(dict(_given(rows.fields)), making))
     open_rows(rows.train)
     if rows.validation:
         open_rows(rows.validation)
@@ -56,22 +61,35 @@ def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: Wor
         tokenizer = _tokenizer(recipe, rows, tokenizer_file, console)
     fields = with_classes(data.fields, rows)
     _require_classes(trained, fields)
+    if tokenizer:
+        _require_room(trained, fields, recipe.objective.vocabulary(tokenizer))
     quiet = console if world.rank == 0 else Console(quiet=True)
     train = scan(rows, fields, tokenizer, data.bad, quiet)
     validation = scan(open_rows(data.validation), fields, tokenizer, data.bad, quiet) if data.validation else None
-    count = _Counter(trained)
+    objective, making = recipe.objective, replace(_making(trained, recipe), tokenizer=tokenizer)
+    make, make_validation = (
+        partial(objective.batch, making=replace(making, training=training)) for training in (True, False)
+    )
     return Feed(
-        Shuffled(train, recipe.batch, recipe.accumulate, recipe.seed, world.rank, world.size),
-        (lambda: in_order(validation, recipe.batch)) if validation is not None else None,
-        count,
-        unit="rows",
+        Shuffled(train, recipe.batch, recipe.accumulate, recipe.seed, world.rank, world.size, make=make),
+        (lambda: in_order(validation, recipe.batch, make=make_validation)) if validation is not None else None,
+        _Counter(trained, objective.unit),
+        objective.unit,
     )
 
 
-class _Counter:
-    """Counts the rows of a batch, once it is known to be of sizes that the graph was proved for."""
+def _making(trained: CheckedGraph, recipe: Recipe) -> Making:
+    fields = _section(recipe).fields
+    masks = {name: mask_name(name, field) for name, field in fields.items() if isinstance(field, Text)}
+    return Making(frozenset(trained.graph.inputs), masks, seed=recipe.seed)
 
-    def __init__(self, trained: CheckedGraph) -> None:
+
+class _Counter:
+    """Counts the rows or predicted tokens of a batch, once its sizes are known to be those that the graph was proved
+    for."""
+
+    def __init__(self, trained: CheckedGraph, unit: str) -> None:
+        self.unit = unit
         self.inputs = trained.body.inputs
         self.axes = trained.graph.axes
 
@@ -85,7 +103,7 @@ class _Counter:
                         where=f"rows.fields.{name}",
                         fix=f"widen the axis `{size}` in the graph, or change `length`, `longest` or `multiple`",
                     )
-        return len(next(iter(batch.values())))
+        return predicted_tokens(batch) if self.unit == "tokens" else len(next(iter(batch.values())))
 
 
 def _section(recipe: Recipe) -> RowsData:
@@ -93,19 +111,17 @@ def _section(recipe: Recipe) -> RowsData:
     return recipe.rows
 
 
-def _given(fields: dict[str, Field]) -> Iterator[tuple[str, str, int]]:
-    """Each tensor of a batch: its name, its dtype in the graph language, and the number of its axes."""
+def _given(fields: dict[str, Field]) -> Iterator[tuple[str, tuple[str, int]]]:
+    """Each tensor that fields give: its name, its dtype in the graph language, and the number of its axes."""
     for name, field in fields.items():
-        dtype, axes = KINDS[type(field)]
-        yield name, dtype, axes
+        yield name, KINDS[type(field)]
         if mask := mask_name(name, field):
-            yield mask, "bool", 1 if isinstance(field, Image) else 2
+            yield mask, ("bool", 1 if isinstance(field, Image) else 2)
 
 
-def _require_inputs(trained: CheckedGraph, fields: dict[str, Field]) -> None:
+def _require_inputs(trained: CheckedGraph, given: Given) -> None:
     """Every input of the graph is given, and everything that is given has an input that takes it."""
     inputs = trained.body.inputs
-    given = {name: (dtype, axes) for name, dtype, axes in _given(fields)}
     where = trained.graph.place("inputs")
     for name, declared in trained.graph.inputs.items():
         if name not in given and not declared.optional:
@@ -142,6 +158,17 @@ def _require_classes(trained: CheckedGraph, fields: dict[str, Field]) -> None:
                 raise fail(what, f"the rows have {found}", where=where, fix=f"let the blank be the last, {count}")
 
 
+def _require_room(trained: CheckedGraph, fields: dict[str, Field], tokens: int) -> None:
+    """A vocabulary for all tokens, where texts come in and where they are predicted."""
+    texts = {name for name, field in fields.items() if isinstance(field, Text)}
+    for name, checked in trained.body.nodes.items():
+        size = checked.settings.get("vocab_size")
+        reads = any(wire.node in texts for wires in checked.feeds.values() for wire in wires)
+        if size is not None and size < tokens and (reads or checked.node.use == HEAD_LOSS):
+            what = f"{name} has room for {size:,} tokens, but {tokens:,} are needed"
+            raise fail(what, where=trained.graph.where, fix=f"set the graph's vocab_size to at least {tokens}")
+
+
 def _tokenizer(recipe: Recipe, rows: Rows, path: Path, console: Console) -> Tokenizer | None:
     """The run's own; the first time, a copy of the one that the recipe names, or one trained on the rows' texts."""
     wanted = recipe.tokenizer
@@ -161,6 +188,7 @@ def _tokenizer(recipe: Recipe, rows: Rows, path: Path, console: Console) -> Toke
         texts = (row.get(column) for row in map(rows.__getitem__, range(len(rows))) for column in columns)
         with console.status(f"training a tokenizer of {wanted.vocab_size:,} tokens"):
             strings = (text for text in texts if isinstance(text, str))
-            tokenizer = Tokenizer.train(strings, wanted.vocab_size, wanted.end_of_text)
+            special = recipe.objective.special_tokens
+            tokenizer = Tokenizer.train(strings, wanted.vocab_size, wanted.end_of_text, special)
     tokenizer.save(path)
     return tokenizer

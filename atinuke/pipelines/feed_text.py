@@ -1,6 +1,8 @@
 """Texts as one long stream of tokens, for models that go on with them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -11,10 +13,11 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.cost import Figures, cost
 from atinuke.core.errors import fail
 from atinuke.pipelines.corpus import prepare
-from atinuke.pipelines.loop import Feed
+from atinuke.pipelines.loop import Feed, predicted_tokens
+from atinuke.pipelines.objective import Making
 from atinuke.pipelines.recipe import Data, Recipe
 from atinuke.pipelines.recipe import Tokenizer as TokenizerChoice
-from atinuke.pipelines.sampler import Sampler, in_order
+from atinuke.pipelines.sampler import Batch, Sampler, in_order
 from atinuke.pipelines.shards import Tokens
 from atinuke.pipelines.text import documents, find
 from atinuke.pipelines.tokenizer import Tokenizer
@@ -23,14 +26,14 @@ from atinuke.pipelines.world import World
 COPIES = 4  # of the weights: themselves, their gradients, and AdamW's two moments
 
 
-def require(checked: CheckedGraph, recipe: Recipe) -> None:
+def require(checked: CheckedGraph, trained: CheckedGraph, recipe: Recipe) -> None:
     """What can be known before anything is read.
 
     Raises:
         AtinukeError: the graph cannot read texts of the recipe's sizes, or a file is missing.
     """
     data, wanted = _sections(recipe)
-    require_text(checked)
+    require_text(checked, given=recipe.objective.reads_of_windows)
     if wanted.vocab_size:
         _require_room(checked, wanted.vocab_size)
     _figures(checked, recipe)
@@ -41,7 +44,13 @@ def require(checked: CheckedGraph, recipe: Recipe) -> None:
 
 
 def feed(
-    checked: CheckedGraph, recipe: Recipe, tokenizer_file: Path, cache: Path, world: World, console: Console
+    checked: CheckedGraph,
+    trained: CheckedGraph,
+    recipe: Recipe,
+    tokenizer_file: Path,
+    cache: Path,
+    world: World,
+    console: Console,
 ) -> Feed:
     """Trains the tokenizer and encodes the texts where that has not been done yet.
 
@@ -49,32 +58,45 @@ def feed(
         AtinukeError: see `require`; or the model does not fit into memory, or a text cannot be read.
     """
     data, _ = _sections(recipe)
+    objective = recipe.objective
     figures = _figures(checked, recipe)
     _require_memory(figures, recipe, world)
     with world.first() as is_first:
         tokenizer = _tokenizer(recipe, tokenizer_file, console)
-        _require_room(checked, tokenizer.vocab_size)
+        _require_room(checked, objective.vocabulary(tokenizer))
         train, validation = _tokens(data, tokenizer, cache, console if is_first else None)
     sizes = {"batch": recipe.batch, "context": data.context}
+    making = Making(frozenset(trained.graph.inputs), {"input_ids": "attention_mask"}, tokenizer, recipe.seed)
+    make, make_validation = (
+        partial(objective.windows, making=replace(making, training=training)) for training in (True, False)
+    )
     return Feed(
-        Sampler(train, **sizes, seed=recipe.seed, rank=world.rank, world_size=world.size),
-        (lambda: in_order(validation, **sizes)) if validation else None,
+        Sampler(train, **sizes, seed=recipe.seed, rank=world.rank, world_size=world.size, make=make),
+        (lambda: in_order(validation, **sizes, make=make_validation)) if validation else None,
+        predicted_tokens if objective.unit == "tokens" else _read_tokens,
         flops_per_unit=figures.training_flops / (recipe.batch * data.context),
-        bytes_per_token=validation.bytes / len(validation) if validation else None,
+        bytes_per_token=validation.bytes / len(validation) if validation and objective.has_perplexity else None,
     )
 
 
-def require_text(checked: CheckedGraph) -> None:
-    """Raises AtinukeError for a graph that reads anything but `input_ids[batch, sequence]`, or gives no `logits`."""
+def _read_tokens(batch: Batch) -> int:
+    return batch["input_ids"].numel()
+
+
+def require_text(checked: CheckedGraph, given: Sequence[str] = ("input_ids",)) -> None:
+    """Raises AtinukeError for a graph that reads anything but `input_ids[batch, sequence]` and what else is `given`, or
+    gives no `logits`."""
     graph = checked.graph
     needed = [name for name, declared in graph.inputs.items() if not declared.optional]
-    if needed != ["input_ids"] or len(graph.inputs["input_ids"].shape) != 2 or "logits" not in graph.outputs:
+    reads = "input_ids" in needed and set(needed) <= set(given) and len(graph.inputs["input_ids"].shape) == 2
+    if not reads or "logits" not in graph.outputs:
+        may = f"and maybe {', '.join(given[1:])}" if len(given) > 1 else "alone"
         raise fail(
             f"graph `{graph.name}` does not go on with a text",
             f"it reads {', '.join(f'{name}: {graph.inputs[name]}' for name in needed)}",
             f"it gives {', '.join(graph.outputs)}",
             where=graph.place("inputs"),
-            fix="use a graph that reads int64 input_ids[batch, sequence] alone and gives logits",
+            fix=f"use a graph that reads int64 input_ids[batch, sequence] {may}, and gives logits",
         )
 
 
@@ -123,7 +145,8 @@ def _tokenizer(recipe: Recipe, path: Path, console: Console) -> Tokenizer:
         assert wanted.vocab_size
         texts = chain.from_iterable(documents(file, data.field, data.split) for file in find(data.train))
         with console.status(f"training a tokenizer of {wanted.vocab_size:,} tokens"):
-            tokenizer = Tokenizer.train(texts, wanted.vocab_size, wanted.end_of_text)
+            special = recipe.objective.special_tokens
+            tokenizer = Tokenizer.train(texts, wanted.vocab_size, wanted.end_of_text, special)
     tokenizer.save(path)
     return tokenizer
 

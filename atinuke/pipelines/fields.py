@@ -14,7 +14,7 @@ A column that a row lacks, or that is `null`, is a missing modality where the fi
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,10 @@ class Number(Section):
 Field = Annotated[Audio | Image | Text | Class | Classes | Number, Setting(discriminator="name")]
 
 
+@overload
+def mask_name(name: str, field: Audio | Text) -> str: ...
+@overload
+def mask_name(name: str, field: Field) -> str | None: ...
 def mask_name(name: str, field: Field) -> str | None:
     """What the mask of a field is called; None where it has none."""
     if isinstance(field, Audio | Text) or (isinstance(field, Image) and field.optional):

@@ -40,9 +40,9 @@ from atinuke.pipelines.world import World
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def predicted_tokens(batch: Batch) -> int:
-    """How many tokens of a batch are predicted."""
-    return int((batch["labels"] != IGNORED).sum())
+def predicted_tokens(batch: Batch, labels: str = "labels") -> int:
+    """How many labels of a batch count."""
+    return int((batch[labels] != IGNORED).sum())
 
 
 class Batches(Protocol):
@@ -69,14 +69,18 @@ class Feed:
 class Job:
     """What is trained on what.
 
-    `module(**batch)` returns a tuple whose fields `losses` are means over what the feed counts in a batch. Their sum
-    with these weights is made smaller; `figures` are further fields that are logged.
+    `module(**batch)` returns a tuple whose fields `losses` are means over what the feed counts in a batch, or over the
+    labels of the input that `counted` names for them. Their sum with these weights is made smaller; `figures` are
+    further fields that are logged. With `has_perplexity`, `loss` is the mean of minus the logarithm of the probability
+    of a token.
     """
 
     module: nn.Module
     feed: Feed
     losses: Mapping[str, float] = field(default_factory=lambda: {"loss": 1.0})
     figures: tuple[str, ...] = ()
+    counted: Mapping[str, str] = field(default_factory=dict)
+    has_perplexity: bool = True
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,10 @@ class Loop:
         self.model.train()
         batches = [next(self.job.feed.batches) for _ in range(recipe.accumulate)]
         waited = time.perf_counter() - begin
-        (count,) = self.world.sum(sum(map(self.job.feed.count, batches)))
-        found = [self._backward(batch, count, last=batch is batches[-1]) for batch in batches]
+        counts = list(map(self._counts, batches))
+        count, *totals = self.world.sum(*map(sum, zip(*counts, strict=True)))
+        shares = [[mine / max(all_, 1) for mine, all_ in zip(own, totals, strict=True)] for _, *own in counts]
+        found = [self._backward(*one, last=one[0] is batches[-1]) for one in zip(batches, shares, strict=True)]
         figures = self._named(self.world.sum(*torch.stack(found).sum(0).tolist()))
         loss = figures["loss"]
         parameters = [parameter for parameter in self.module.parameters() if parameter.grad is not None]
@@ -170,13 +176,19 @@ class Loop:
         self._record(**figures)
         self.display.step(self.step, figures)
 
-    def _backward(self, batch: Batch, count: float, last: bool) -> Tensor:
-        """Adds a micro-batch to the gradients; returns its share of the step's losses and figures."""
+    def _counts(self, batch: Batch) -> list[int]:
+        """What the feed counts in a batch, and what each of the losses and figures is a mean over."""
+        count = self.job.feed.count(batch)
+        labels = (self.job.counted.get(name) for name in (*self.job.losses, *self.job.figures))
+        return [count, *(predicted_tokens(batch, name) if name else count for name in labels)]
+
+    def _backward(self, batch: Batch, shares: Sequence[float], last: bool) -> Tensor:
+        """Adds a micro-batch to the gradients; returns its shares of the step's losses and figures."""
         weights = tuple(self.job.losses.values())
-        share = self.job.feed.count(batch) / count
         # Processes exchange gradients with the last micro-batch only. They average, so each mean is made a sum again.
         with nullcontext() if last or self.world.size == 1 else self.model.no_sync():  # type: ignore[operator]
-            values = self._values(self._forward(batch)) * share
+            values = self._values(self._forward(batch))
+            values = values * values.new_tensor(shares)
             objective = values[: len(weights)] @ values.new_tensor(weights)
             torch.autograd.backward(objective * self.world.size)
         return values.detach()
@@ -201,14 +213,21 @@ class Loop:
         """The losses and figures over the validation batches, each process taking its turn."""
         self.model.eval()
         total = torch.zeros(len(self.job.losses) + len(self.job.figures), dtype=torch.float64)
-        count = 0
+        count = torch.zeros_like(total)
         for index, batch in enumerate(islice(batches, self.recipe.evaluate_batches)):
             if index % self.world.size == self.world.rank:
-                total += self._values(self._forward(batch)).double().cpu() * self.job.feed.count(batch)
-                count += self.job.feed.count(batch)
-        *sums, counted = self.world.sum(*total.tolist(), count)
-        figures = {f"validation_{name}": value for name, value in self._named([s / counted for s in sums]).items()}
-        if self.job.feed.unit == "tokens":
+                counts = torch.tensor(self._counts(batch)[1:], dtype=torch.float64)
+                total += self._values(self._forward(batch)).double().cpu() * counts
+                count += counts
+        sums = torch.tensor(self.world.sum(*total.tolist(), *count.tolist()), dtype=torch.float64).view(2, -1)
+        if not sums[1].all():
+            names = (*self.job.losses, *self.job.figures)
+            empty = [name for name, counted in zip(names, sums[1].tolist(), strict=True) if not counted]
+            what = f"nothing in the validation data counts for `{empty[0]}`"
+            raise fail(what, where=str(self.folder), fix="give it labels, or a longer `evaluate_batches`")
+        means = (sums[0] / sums[1]).tolist()
+        figures = {f"validation_{name}": value for name, value in self._named(means).items()}
+        if self.job.feed.unit == "tokens" and self.job.has_perplexity:
             figures["perplexity"] = math.exp(min(figures["validation_loss"], 700.0))
         if self.job.feed.bytes_per_token:
             figures["bits_per_byte"] = figures["validation_loss"] / math.log(2) / self.job.feed.bytes_per_token

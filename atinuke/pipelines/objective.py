@@ -1,13 +1,15 @@
-"""What a run makes smaller: how a graph becomes one that gives losses.
+"""What a run makes smaller: how a graph becomes one that gives losses, and rows become its batches.
 
 A graph file says what a model is; an objective adds the inputs, losses and figures of training, and leaves out what
-they do not need. The names of the parameters stay as they are.
+they do not need. The names of the parameters stay as they are. Where labels follow from the rows themselves, such as
+the next tokens of a text, the objective makes them out of each batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from atinuke.compile.front import check_graph
@@ -18,20 +20,83 @@ from atinuke.core.errors import fail
 from atinuke.core.fit import Type
 from atinuke.core.graph import Graph, Input, Node, Range, Wire, frozen
 from atinuke.core.names import close
-from atinuke.core.registry import Registry
-from atinuke.core.rewrite import prune, rewrite
+from atinuke.core.rewrite import prune
+from atinuke.pipelines.sampler import Batch
 from atinuke.pipelines.section import Section
+from atinuke.pipelines.tokenizer import Tokenizer
 
-LOSS, ACCURACY, UNALIGNED = "loss", "accuracy", "unaligned"
-TARGETS = "targets"  # the axis of labels that are sequences of their own
-MOST_TARGETS = 4096
+LOSS = "loss"
+Given = Mapping[str, tuple[str, int]]
+"""Tensors of a batch: dtype in the graph language and number of axes by name."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """What training adds to a graph: nodes (in place of those of the same name that `replaces` names), inputs, and the
+    outputs that are losses and figures."""
+
+    nodes: Mapping[str, Node]
+    inputs: Mapping[str, Input]
+    outputs: Mapping[str, Wire]
+    axes: Mapping[str, Range] = field(default_factory=dict)
+    replaces: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Making:
+    """What batches are made with: the `inputs` of the training graph, the name of each text field's mask, the run's
+    tokenizer, and random numbers that follow from `seed` and the number of a row alone."""
+
+    inputs: frozenset[str]
+    masks: Mapping[str, str]
+    tokenizer: Tokenizer | None = None
+    seed: int = 0
+    training: bool = True
+
+    def random(self, number: int) -> np.random.Generator:
+        """For the row that is visited as the `number`-th, in training since the beginning of the run."""
+        return np.random.default_rng([self.seed, number, 1 if self.training else 2])
 
 
 class Objective(Section):
-    """`losses` are weights of further scalar outputs of the graph that are added to the objective's own loss."""
+    """`losses` are weights of further scalar outputs of the graph that are added to the objective's own loss, which has
+    the weight `weight`.
 
-    own: ClassVar[tuple[str, ...]] = (LOSS,)
+    A new objective says at least what it has `added` to a graph.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"rows"})
+    """The kinds of data that it is for: `rows`, `data`."""
+    unit: ClassVar[str] = "rows"
+    """What a batch is counted in: `rows`, or the `tokens` that its labels name."""
+
+    reads_of_windows: ClassVar[tuple[str, ...]] = ("input_ids",)
+    """What it can feed of the inputs of a graph where it reads `data`."""
+
+    name: str
     losses: dict[str, float] = Field(default_factory=dict)
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+    def added(self, checked: CheckedGraph, prefix: str = "") -> Added:
+        """What it adds to a graph. Names of new nodes and outputs begin with `prefix`; its own loss is `loss`.
+
+        Raises:
+            AtinukeError: the graph does not give what the objective needs.
+        """
+        raise NotImplementedError
+
+    def own(self, prefix: str = "") -> dict[str, float]:
+        """The weights of the losses that it adds."""
+        return {f"{prefix}{LOSS}": self.weight}
+
+    def counted(self, prefix: str = "") -> dict[str, str]:
+        """The outputs that are means over the labels that are not -100, each with the input that has these labels;
+        other outputs are means over what a batch is counted in."""
+        return {}
+
+    def kept(self, graph: Graph) -> Sequence[str]:
+        """The outputs of the graph that training keeps."""
+        return [name for name in self.losses if name in graph.outputs]
 
     def trained(self, checked: CheckedGraph) -> CheckedGraph:
         """The graph that is trained.
@@ -40,9 +105,9 @@ class Objective(Section):
             AtinukeError: the graph does not give what the objective needs.
         """
         graph = self.rewritten(checked)
-        known = [name for name in graph.outputs if name not in self.own]
         for name in self.losses:
-            if name not in known:
+            if name not in graph.outputs or name in self.own():
+                known = [one for one, given in checked.body.outputs.items() if not given.shape]
                 what = f"the graph has no output `{name}` to add to the loss"
                 raise fail(what, where="objective.losses", fix=close(name, known))
         trained = check_graph(graph)
@@ -54,133 +119,77 @@ class Objective(Section):
         return trained
 
     def rewritten(self, checked: CheckedGraph) -> Graph:
-        raise NotImplementedError
+        """The graph with what is added and kept, and without what that does not need."""
+        graph, added = checked.graph, self.added(checked)
+        new = [*(name for name in added.nodes if name not in added.replaces), *added.inputs]
+        taken = [name for name in new if name in graph.nodes or name in graph.inputs]
+        if taken:
+            what = f"`{taken[0]}` is a name that training adds to the graph"
+            fix = "rename it, or let the graph give its losses: objective given"
+            raise fail(what, where=graph.place("nodes"), fix=fix)
+        wider = replace(
+            graph,
+            axes=frozen({**added.axes, **graph.axes}),
+            inputs=frozen({**graph.inputs, **added.inputs}),
+            nodes=frozen({**graph.nodes, **added.nodes}),
+            outputs=frozen({**added.outputs, **{name: graph.outputs[name] for name in self.kept(graph)}}),
+            slots=frozen(),
+        )
+        return prune(wider)
 
     def weights(self, trained: CheckedGraph) -> dict[str, float]:
         """The weights of the losses by output."""
-        return {**dict.fromkeys(self.own, 1.0), **self.losses}
+        return {**self.own(), **self.losses}
 
     def figures(self, trained: CheckedGraph) -> tuple[str, ...]:
         """The scalar outputs that are only logged."""
         scalars = (name for name, given in trained.body.outputs.items() if not given.shape)
         return tuple(name for name in scalars if name not in self.weights(trained))
 
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether it cannot do with the bytes of texts."""
+        return False
 
-class Causal(Objective):
-    """Predict each next token."""
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """What a tokenizer that is trained for it must have beside the end of text."""
+        return ()
 
-    name: Literal["causal"]
+    @property
+    def has_perplexity(self) -> bool:
+        """Whether its loss is the mean of minus the logarithm of a token's probability."""
+        return False
 
-    def rewritten(self, checked: CheckedGraph) -> Graph:
-        return rewrite(checked.graph, ["vocabulary_loss"], Registry())
+    def vocabulary(self, tokenizer: Tokenizer) -> int:
+        """How many tokens the graph must have room for.
 
+        Raises:
+            AtinukeError: the tokenizer lacks a token that is needed.
+        """
+        return tokenizer.vocab_size
 
-class Given(Objective):
-    """The graph gives its losses itself: outputs that are single numbers, summed with the weights of `losses`; where
-    none are named, `loss` and all whose names end in `_loss`."""
+    def gives(self, given: Given, making: Making) -> dict[str, tuple[str, int]]:
+        """The tensors of a batch after `batch`, of those `given` by the fields of rows.
 
-    own: ClassVar[tuple[str, ...]] = ()
-    name: Literal["given"]
+        Raises:
+            AtinukeError: what it needs is not given.
+        """
+        return dict(given)
 
-    def rewritten(self, checked: CheckedGraph) -> Graph:
-        if not self.weights(checked):
-            raise fail(
-                f"graph `{checked.graph.name}` gives no loss",
-                "an output called `loss` or `..._loss`, a single number",
-                where=checked.graph.place("outputs"),
-                fix="add a loss to its outputs, or choose another objective",
-            )
-        return checked.graph
+    def batch(self, batch: Batch, numbers: Sequence[int], making: Making) -> Batch:
+        """The inputs of the training graph, from a batch of rows that are visited as the `numbers`-th. The same for the
+        same arguments, and no row's depend on another's."""
+        return batch
 
-    def weights(self, trained: CheckedGraph) -> dict[str, float]:
-        named = (name for name in trained.graph.outputs if name == LOSS or name.endswith("_loss"))
-        return self.losses or dict.fromkeys(named, 1.0)
-
-
-class Classification(Objective):
-    """Cross-entropy of the output `scores` (its last axis are classes) against the input `labels`, and the accuracy."""
-
-    name: Literal["classification"]
-    scores: str = "logits"
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    def rewritten(self, checked: CheckedGraph) -> Graph:
-        wire, given = _output(checked, self.scores)
-        *lead, classes = given.shape
-        if not classes.is_Integer:
-            raise fail(
-                f"output `{self.scores}` has no fixed number of classes", f"got {given}", where="objective.scores"
-            )
-        labels = Input("int64", _sizes(lead))
-        feeds = {"scores": wire, "labels": Wire("labels")}
-        nodes = {
-            LOSS: _node("loss.cross_entropy", feeds, classes=int(classes), smoothing=self.smoothing),
-            ACCURACY: _node("metric.accuracy", feeds, classes=int(classes)),
-        }
-        return _with(checked.graph, nodes, {"labels": labels}, self.losses)
+    def windows(self, batch: Batch, numbers: Sequence[int], making: Making) -> Batch:
+        """The inputs of the training graph, from windows of the texts of `data`: `input_ids`, and as `labels` the next
+        tokens, -100 where the window is filled up."""
+        raise NotImplementedError
 
 
-class Regression(Objective):
-    """The mean squared error of the output `values` against the input `labels`."""
-
-    name: Literal["regression"]
-    values: str = "values"
-
-    def rewritten(self, checked: CheckedGraph) -> Graph:
-        wire, given = _output(checked, self.values)
-        labels = Input("float", _sizes(given.shape))
-        feeds = {"values": wire, "labels": Wire("labels")}
-        return _with(checked.graph, {LOSS: _node("loss.regression", feeds)}, {"labels": labels}, self.losses)
-
-
-class Contrastive(Objective):
-    """Brings the two outputs of `pair` together row by row: `softmax` as CLIP, `sigmoid` as SigLIP."""
-
-    name: Literal["contrastive"]
-    pair: Annotated[tuple[str, str], Field(strict=False)]
-    form: Literal["softmax", "sigmoid"] = "softmax"
-
-    def rewritten(self, checked: CheckedGraph) -> Graph:
-        (first, _), (second, _) = (_output(checked, name) for name in self.pair)
-        use = {"softmax": "loss.contrastive", "sigmoid": "loss.sigmoid_contrastive"}[self.form]
-        return _with(checked.graph, {LOSS: _node(use, {"first": first, "second": second})}, {}, self.losses)
-
-
-class CTC(Objective):
-    """Connectionist temporal classification (Graves et al., 2006) of the output `scores` `[batch, frames, classes]`,
-    with its `mask` where the graph gives one, against the input `labels` `[batch, targets]`, filled up with -100.
-
-    The blank is the last class where none is named, so the graph has one class more than there are labels. `unaligned`
-    is the number of rows of a batch that have too few frames for their labels: they do not count in the loss.
-    """
-
-    name: Literal["ctc"]
-    scores: str = "logits"
-    mask: str | None = None
-    blank: Annotated[int, Field(ge=0)] | None = None
-
-    def rewritten(self, checked: CheckedGraph) -> Graph:
-        wire, given = _output(checked, self.scores)
-        batch, _, classes = given.shape if len(given.shape) == 3 else (None, None, None)
-        if classes is None or not classes.is_Integer:
-            raise fail(
-                f"output `{self.scores}` must be [batch, frames, classes]", f"got {given}", where="objective.scores"
-            )
-        feeds = {"scores": wire, "labels": Wire("labels")}
-        if self.mask:
-            feeds["mask"] = _output(checked, self.mask)[0]
-        graph = replace(checked.graph, axes=frozen({TARGETS: Range(1, MOST_TARGETS), **checked.graph.axes}))
-        labels = Input("int64", (*_sizes([batch]), TARGETS))
-        blank = int(classes) - 1 if self.blank is None else self.blank
-        nodes = {LOSS: _node("loss.ctc", feeds, classes=int(classes), blank=blank)}
-        wider = _with(graph, nodes, {"labels": labels}, self.losses)
-        return replace(wider, outputs=frozen({**wider.outputs, UNALIGNED: Wire(LOSS, UNALIGNED)}))
-
-
-AnyObjective = Annotated[Causal | Given | Classification | Regression | Contrastive | CTC, Field(discriminator="name")]
-
-
-def _output(checked: CheckedGraph, name: str) -> tuple[Wire, Type]:
+def output(checked: CheckedGraph, name: str) -> tuple[Wire, Type]:
+    """An output of a graph by name; raises AtinukeError where there is none."""
     if name not in checked.graph.outputs:
         raise fail(
             f"the graph has no output `{name}`",
@@ -190,7 +199,7 @@ def _output(checked: CheckedGraph, name: str) -> tuple[Wire, Type]:
     return checked.graph.outputs[name], checked.body.outputs[name]
 
 
-def _sizes(shape: Sequence[Size]) -> tuple[str, ...]:
+def sizes(shape: Sequence[Size]) -> tuple[str, ...]:
     """Sizes as a graph file writes them: axes and numbers."""
     for size in shape:
         if not size.is_Symbol and not size.is_Integer:
@@ -200,24 +209,6 @@ def _sizes(shape: Sequence[Size]) -> tuple[str, ...]:
     return tuple(map(str, shape))
 
 
-def _node(use: str, feeds: dict[str, Wire], **settings: Any) -> Node:
+def node(use: str, feeds: Mapping[str, Wire], **settings: Any) -> Node:
+    """A node with its settings."""
     return Node(use, frozen(feeds), frozen(settings))
-
-
-def _with(graph: Graph, nodes: dict[str, Node], inputs: dict[str, Input], kept: dict[str, float]) -> Graph:
-    """The graph with more nodes, which are its outputs now, and with the further losses that it gives itself."""
-    taken = [name for name in (*nodes, *inputs) if name in graph.nodes or name in graph.inputs]
-    if taken:
-        what = f"`{taken[0]}` is a name that training adds to the graph"
-        raise fail(what, where=graph.place("nodes"), fix="rename it, or let the graph give its losses: objective given")
-    outputs = {name: Wire(name) for name in nodes} | {
-        name: graph.outputs[name] for name in kept if name in graph.outputs
-    }
-    wider = replace(
-        graph,
-        inputs=frozen({**graph.inputs, **inputs}),
-        nodes=frozen({**graph.nodes, **nodes}),
-        outputs=frozen(outputs),
-        slots=frozen(),
-    )
-    return prune(wider)

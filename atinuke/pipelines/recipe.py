@@ -25,12 +25,16 @@ from atinuke.core.document import parse, read_text
 from atinuke.core.errors import fail
 from atinuke.core.files import exists, is_file
 from atinuke.pipelines.fields import Field as Field_
-from atinuke.pipelines.objective import AnyObjective, Causal
+from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Given, Regression
+from atinuke.pipelines.objective_text import Causal, Seq2Seq
 from atinuke.pipelines.rows import Manifest, Source, Table
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.text import Split
 from atinuke.pipelines.tokenizer import END_OF_TEXT
 
+AnyObjective = Annotated[
+    Causal | Seq2Seq | Given | Classification | Regression | Contrastive | CTC, Field(discriminator="name")
+]
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -186,10 +190,10 @@ class Recipe(Section):
             raise ValueError("must have either `data` or `rows`")
         if self.data and not self.tokenizer:
             raise ValueError("must have a `tokenizer`: texts are read as tokens")
-        if self.data and self.objective.name != "causal":
-            raise ValueError(f"`objective` {self.objective.name} needs `rows`; on the texts of `data` it is causal")
-        if self.rows and self.objective.name == "causal":
-            raise ValueError("must name another `objective` than causal, which is for the texts of `data`")
+        if self.data and "data" not in self.objective.reads:
+            raise ValueError(f"`objective` {self.objective.name} needs `rows`; it cannot be learnt from `data`")
+        if not self.tokenizer and self.objective.needs_tokenizer:
+            raise ValueError(f"`objective` {self.objective.name} needs a `tokenizer`, or name another")
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ The stream is a ring. Its documents stand one after another with an end of text 
 end of text comes before the first token too: every token can be predicted, and a window can begin anywhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor
 from atinuke.core.errors import fail
 
 Batch = dict[str, Tensor]
+Make = Callable[[Batch, Sequence[int]], Batch]
+"""What becomes of a batch whose rows are visited as the `numbers`-th."""
 IGNORED = -100
 
 
@@ -31,14 +33,22 @@ class Sampler:
     An epoch cuts the ring, from a random place on, into `len(tokens) // context` windows and visits each once in random
     order: every token is a label once, except for fewer than `context` that are left over, others in each epoch. Place
     and order follow from `seed` and the number of the epoch. A batch takes the next windows, across the end of an epoch
-    where need be. Of `world_size` processes, each takes its share of what is then one larger batch.
+    where need be. Of `world_size` processes, each takes its share of what is then one larger batch. `make` has the last
+    word on each.
 
     Raises:
         AtinukeError: there are fewer tokens than one window.
     """
 
     def __init__(
-        self, tokens: Stream, context: int, batch: int, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        tokens: Stream,
+        context: int,
+        batch: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        make: Make | None = None,
     ) -> None:
         if len(tokens) < context:
             raise fail(
@@ -46,7 +56,7 @@ class Sampler:
                 f"one window has {context:,}",
                 fix="give more text or a smaller `context`",
             )
-        self._tokens = tokens
+        self._tokens, self._make = tokens, make
         self._context, self._batch, self._seed = context, batch, seed
         self._rank, self._world_size = rank, world_size
         self._windows = len(tokens) // context
@@ -59,9 +69,11 @@ class Sampler:
     def __next__(self) -> Batch:
         first = self._position + self._rank * self._batch
         self._position += self._world_size * self._batch
-        rows = [_ring(self._tokens, self._start(first + row), self._context + 1) for row in range(self._batch)]
+        numbers = range(first, first + self._batch)
+        rows = [_ring(self._tokens, self._start(number), self._context + 1) for number in numbers]
         tokens = torch.from_numpy(np.stack(rows))
-        return {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+        batch = {"input_ids": tokens[:, :-1].contiguous(), "labels": tokens[:, 1:].contiguous()}
+        return self._make(batch, numbers) if self._make else batch
 
     @property
     def epoch(self) -> float:
@@ -108,7 +120,7 @@ def position_of(state: Mapping[str, int], identity: Mapping[str, int], what: str
     return position
 
 
-def in_order(tokens: Stream, context: int, batch: int) -> Iterator[Batch]:
+def in_order(tokens: Stream, context: int, batch: int, make: Make | None = None) -> Iterator[Batch]:
     """Every token as a label once, from first to last: batches as a `Sampler` gives them, always the same.
 
     The rest of the last batch is padding: labels -100, tokens 0.
@@ -117,10 +129,11 @@ def in_order(tokens: Stream, context: int, batch: int) -> Iterator[Batch]:
         inputs, labels = np.zeros(batch * context, np.int64), np.full(batch * context, IGNORED, np.int64)
         span = _ring(tokens, (first - 1) % len(tokens), min(batch * context, len(tokens) - first) + 1)
         inputs[: len(span) - 1], labels[: len(span) - 1] = span[:-1], span[1:]
-        yield {
+        made = {
             "input_ids": torch.from_numpy(inputs.reshape(batch, context)),
             "labels": torch.from_numpy(labels.reshape(batch, context)),
         }
+        yield make(made, range(first // context, first // context + batch)) if make else made
 
 
 def _ring(tokens: Stream, start: int, length: int) -> NDArray[np.int64]:

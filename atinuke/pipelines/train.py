@@ -77,7 +77,7 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         [f"{node}={component}" for node, component in choice.swap.items()],
     )
     trained = recipe.objective.trained(checked)
-    feed_text.require(checked, recipe) if recipe.data else feed_rows.require(trained, recipe)
+    feed_text.require(checked, trained, recipe) if recipe.data else feed_rows.require(trained, recipe)
     if init:
         _require_same_tokens(recipe, init)
     _write(folder / GRAPH, dump(checked.graph))
@@ -93,7 +93,7 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
     trained = recipe.objective.trained(checked)
     tokenizer = folder / TOKENIZER
     if recipe.data:
-        feed = feed_text.feed(checked, recipe, tokenizer, folder.parent / SHARDS, world, console)
+        feed = feed_text.feed(checked, trained, recipe, tokenizer, folder.parent / SHARDS, world, console)
     else:
         feed = feed_rows.feed(trained, recipe, tokenizer, world, console)
     torch.manual_seed(recipe.seed)
@@ -102,7 +102,9 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
         adopted = adopt(module, folder / INIT)
         for line in adopted.lines() if world.rank == 0 else ():
             console.print(line, highlight=False)
-    job = Job(module, feed, recipe.objective.weights(trained), recipe.objective.figures(trained))
+    objective = recipe.objective
+    weights, figures = objective.weights(trained), objective.figures(trained)
+    job = Job(module, feed, weights, figures, objective.counted(), objective.has_perplexity)
     loop = Loop(recipe, folder, job, world, console)
     if world.rank == 0:
         _write(folder / RECIPE, dump_recipe(recipe))  # with what `resume` was told to change

@@ -48,7 +48,7 @@ COMPONENTS = (
     ("identity", "structure:Identity", "Passes its input on"),
     ("mean", "structure:Mean", "The mean of all values"),
     ("head.vocabulary", "head:VocabularyHead", "The score of every token of the vocabulary", "vocabulary"),
-    ("head.vocabulary_loss", "loss:VocabularyLoss", "Cross-entropy over the vocabulary, in chunks", "vocabulary"),
+    ("head.vocabulary_loss", "loss:VocabularyLoss", "Cross-entropy over the vocabulary, in chunks", "vocabulary_loss"),
     ("audio.logmel", "logmel:LogMel", "Whisper's log-mel spectrogram of a waveform", "mel_spectrogram"),
     ("audio.fbank", "logmel:FilterBank", "Kaldi's log-mel filter bank of a waveform", "mel_spectrogram"),
     ("audio.normalise", "normalise:Normalise", "Mean 0 and variance 1 over each recording"),

@@ -19,14 +19,18 @@ ROWS = 256  # rows of scores held at once: enough for full matrix speed, few eno
 class VocabularyLoss(nn.Module):
     """The mean cross-entropy of head.vocabulary's scores, which are never held whole. Same parameters.
 
-    Labels of -100 do not count; where none counts the loss and its gradients are 0.
+    Labels of -100 do not count; where none counts the loss and its gradients are 0. With `smoothing` s a label has the
+    probability 1-s, and s is spread over the whole vocabulary (Szegedy et al., 2016).
     """
 
-    def __init__(self, d_model: int, vocab_size: int) -> None:
+    def __init__(self, d_model: int, vocab_size: int, smoothing: float = 0.0) -> None:
         super().__init__()
         require_positive(d_model=d_model, vocab_size=vocab_size)
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing must be at least 0 and below 1, but is {smoothing}")
         self.d_model = d_model
         self.vocab_size = vocab_size
+        self.smoothing = smoothing
         self.weight = nn.Parameter(torch.empty(vocab_size, d_model))
         self.reset_parameters()
 
@@ -36,19 +40,24 @@ class VocabularyLoss(nn.Module):
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"], labels: Int[Tensor, "*lead"]) -> Float[Tensor, ""]:
         rows, labels = x.reshape(-1, self.d_model), labels.reshape(-1).long()
         if torch.compiler.is_exporting():  # chunks of a free number of rows have no exported form
-            total = F.cross_entropy(F.linear(rows, self.weight), labels, ignore_index=IGNORED, reduction="sum")
+            scores = F.linear(rows, self.weight)
+            total = F.cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum")
+            if self.smoothing:  # written out: torch's own is lost on the way to ONNX (torch 2.13)
+                even = F.log_softmax(scores, -1).mean(-1).masked_fill(labels == IGNORED, 0.0).sum()
+                total = (1 - self.smoothing) * total - self.smoothing * even
             return total / (labels != IGNORED).sum().clamp(min=1).to(total.dtype)
         device = x.device.type
         if device != "meta" and torch.is_autocast_enabled(device):
             rows = rows.to(torch.get_autocast_dtype(device))
         learns = torch.is_grad_enabled()
-        loss: Tensor = vocabulary_loss(rows, self.weight, labels, learns, torch.compiler.is_compiling())[0]
+        compiled = torch.compiler.is_compiling()
+        loss: Tensor = vocabulary_loss(rows, self.weight, labels, self.smoothing, learns, compiled)[0]
         return loss
 
 
 @torch.library.custom_op("atinuke::vocabulary_loss", mutates_args=())
 def vocabulary_loss(
-    x: Tensor, weight: Tensor, labels: Tensor, learns: bool, compiled: bool
+    x: Tensor, weight: Tensor, labels: Tensor, smoothing: float, learns: bool, compiled: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The mean cross-entropy of `x[rows, d_model] @ weight[vocab_size, d_model].T`, and with `learns` its gradients by
     both, in one pass over chunks of rows.
@@ -69,7 +78,7 @@ def vocabulary_loss(
         part = slice(first, first + ROWS)
         # Copies without autograd's marks: a compiled function is specialised on the views and marks of its arguments.
         with torch.inference_mode():
-            added, gradient = cross_entropy(x[part] @ cast.t(), targets[part].clone(), share[part].clone())
+            added, gradient = cross_entropy(x[part] @ cast.t(), targets[part].clone(), share[part].clone(), smoothing)
         loss += added
         if learns:
             torch.mm(gradient, cast, out=x_gradient[part])
@@ -77,25 +86,32 @@ def vocabulary_loss(
     return loss.to(weight.dtype), x_gradient, weight_gradient.to(weight.dtype)
 
 
-def _cross_entropy(scores: Tensor, targets: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+def _cross_entropy(scores: Tensor, targets: Tensor, share: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """The summed loss of these rows, each times its share, and the gradient of that by the scores."""
     precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
     top = precise.amax(-1, keepdim=True)
     powers = (precise - top).exp()
     total = powers.sum(-1, keepdim=True)
     targets, share = targets[:, None], share[:, None]
-    loss = (share * (top + total.log() - precise.gather(-1, targets))).sum()
+    wanted = precise.gather(-1, targets)
     hit = torch.arange(scores.shape[-1], device=scores.device) == targets
-    return loss, (powers * (share / total) - torch.where(hit, share, 0.0)).to(scores.dtype)
+    aim = torch.where(hit, share, 0.0)
+    if smoothing:
+        wanted = (1 - smoothing) * wanted + smoothing * precise.mean(-1, keepdim=True)
+        aim = (1 - smoothing) * aim + smoothing / scores.shape[-1] * share
+    loss = (share * (top + total.log() - wanted)).sum()
+    return loss, (powers * (share / total) - aim).to(scores.dtype)
 
 
 @cache
-def _compiled() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _compiled() -> Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]:
     return torch.compile(_cross_entropy, dynamic=True)
 
 
 @vocabulary_loss.register_fake
-def _shapes(x: Tensor, weight: Tensor, labels: Tensor, learns: bool, compiled: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(
+    x: Tensor, weight: Tensor, labels: Tensor, smoothing: float, learns: bool, compiled: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     gradients = (torch.empty_like(x), torch.empty_like(weight)) if learns else (x.new_empty(0), weight.new_empty(0))
     return weight.new_empty(()), *gradients
 
@@ -106,7 +122,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     x_gradient, weight_gradient = ctx.saved_tensors
-    return x_gradient * scale.to(x_gradient.dtype), weight_gradient * scale, None, None, None
+    return x_gradient * scale.to(x_gradient.dtype), weight_gradient * scale, None, None, None, None
 
 
 vocabulary_loss.register_autograd(_backward, setup_context=_save)

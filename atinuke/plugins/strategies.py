@@ -22,6 +22,11 @@ def vocabulary() -> Settings:
     return st.fixed_dictionaries({"d_model": widths, "vocab_size": vocabularies})
 
 
+def vocabulary_loss() -> Settings:
+    shares = st.sampled_from([0.0, 0.1])
+    return st.fixed_dictionaries({"d_model": widths, "vocab_size": vocabularies, "smoothing": shares})
+
+
 @st.composite
 def layerwise(draw: st.DrawFn) -> dict[str, Any]:
     layers = draw(st.integers(1, 6))

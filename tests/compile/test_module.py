@@ -187,7 +187,7 @@ def test_the_training_graph_has_the_same_parameters_and_the_same_loss() -> None:
 
 def test_vocabulary_loss_requires_a_vocabulary_head() -> None:
     graph = loads("atinuke: 1\ninputs: {x: 'float[2, 3]'}\nnodes: {y: {use: identity, in: x}}\noutputs: {logits: y}\n")
-    with pytest.raises(AtinukeError, match=r"cannot be trained to predict the next token\n.*\n  got y \(identity\)"):
+    with pytest.raises(AtinukeError, match=r"cannot be trained to predict tokens\n.*\n  got y \(identity\)"):
         vocabulary_loss(graph)
 
 

@@ -7,7 +7,8 @@ from atinuke.compile.module import build
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import AtinukeError
 from atinuke.core.spec import loads
-from atinuke.pipelines.objective import CTC, Classification, Contrastive, Given, Objective, Regression
+from atinuke.pipelines.objective import Objective
+from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Given, Regression
 
 GRAPH = """
 atinuke: 1

@@ -9,10 +9,10 @@ from atinuke.plugins.loss import VocabularyLoss
 from atinuke.plugins.text import TextEmbedding
 
 
-def losses(rows, ignored, dtype=torch.float64, shape=None):
+def losses(rows, ignored, dtype=torch.float64, shape=None, smoothing=0.0):
     """Loss and gradients: ours, and those of torch's cross-entropy of the whole scores."""
     torch.manual_seed(rows)
-    module = VocabularyLoss(6, 11).to(dtype)
+    module = VocabularyLoss(6, 11, smoothing).to(dtype)
     with torch.no_grad():
         module.weight.normal_()
     x = torch.randn(shape or (rows,), dtype=dtype).unsqueeze(-1).repeat_interleave(6, -1).requires_grad_()
@@ -21,7 +21,9 @@ def losses(rows, ignored, dtype=torch.float64, shape=None):
     found = []
     for loss in (
         module(x, labels),
-        F.cross_entropy((x @ module.weight.t()).flatten(0, -2), labels.flatten(), ignore_index=-100),
+        F.cross_entropy(
+            (x @ module.weight.t()).flatten(0, -2), labels.flatten(), ignore_index=-100, label_smoothing=smoothing
+        ),
     ):
         found.append((loss, *torch.autograd.grad(3 * loss, (x, module.weight))))
     return found
@@ -31,6 +33,19 @@ def losses(rows, ignored, dtype=torch.float64, shape=None):
 def test_loss_and_gradients_are_torchs(rows, ignored):
     for got, expected in zip(*losses(rows, ignored), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+@pytest.mark.parametrize(("rows", "ignored"), [(1, 0), (8, 3), (600, 37)])
+def test_smoothed_loss_and_gradients_are_torchs(rows, ignored, smoothing):
+    for got, expected in zip(*losses(rows, ignored, smoothing=smoothing), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_smoothing_is_a_share(smoothing):
+    with pytest.raises(ValueError, match="smoothing must be at least 0 and below 1"):
+        VocabularyLoss(6, 11, smoothing)
 
 
 def test_any_leading_axes():
