@@ -26,7 +26,8 @@ def compile_blocks(module: nn.Module) -> None:
 def compile_step(model: nn.Module) -> Step:
     """`model.step`, compiled for single tokens; longer pieces (a prompt) run as they are.
 
-    One graph serves every capacity of the caches; another batch size compiles once more. Beyond Dynamo's recompile
+    One graph serves every capacity of the caches; another batch size compiles once more, and so does the second length
+    of what `model.prepare` gave. Beyond Dynamo's recompile
     limit comes an error (torch's `FailOnRecompileLimitHit`), never a silent return to eager. The weights may change in
     value after the first call, but not be replaced: guards on the module, which cost as much as a small layer, are left
     out.
@@ -43,16 +44,18 @@ def compile_step(model: nn.Module) -> Step:
     ]
     seen: set[int] = set()
 
-    def step(input_ids: Tensor, position: Tensor, state: State, last: Tensor | None = None) -> tuple[Any, State]:
+    def step(
+        input_ids: Tensor, position: Tensor, state: State, *prepared: State, last: Tensor | None = None
+    ) -> tuple[Any, State]:
         batch, new = input_ids.shape
         if new != 1:
-            return model.step(input_ids, position, state, last)  # type: ignore[operator, no-any-return]
+            return model.step(input_ids, position, state, *prepared, last=last)  # type: ignore[operator, no-any-return]
         if batch not in seen:
             seen.add(batch)
             for tensor, axes in zip(state, growing, strict=True):
                 for axis in axes:
                     torch._dynamo.mark_dynamic(tensor, axis)
-        return compiled(input_ids, position, state)  # type: ignore[no-any-return, no-untyped-call]
+        return compiled(input_ids, position, state, *prepared)  # type: ignore[no-any-return, no-untyped-call]
 
     return step
 

@@ -28,7 +28,9 @@ def build(
 
     `model(**inputs)` returns a NamedTuple of the graph's outputs. Where the graph can be stepped,
     `model.state(batch, capacity)` makes an empty cache and
-    `model.step(input_ids[batch, n], position[batch], state)` returns `(outputs, state)`.
+    `model.step(input_ids[batch, n], position[batch], state)` returns `(outputs, state)`. What does not depend on the
+    text, such as an encoder, is worked out once by `model.prepare(**inputs)`, and each step takes what that gives:
+    `model.step(input_ids, position, state, prepared)`.
 
     Raises:
         AtinukeError: the weights would not fit into this machine's memory.

@@ -2,14 +2,16 @@
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from atinuke.compile.step import StepPlan
 from atinuke.core.checked import CheckedBody, CheckedNode
 from atinuke.core.graph import Wire
 
 INDENT = "    "
+ABSENT = ""  # the variable of what is not there
 
 Wires = dict[tuple[str, str], str]  # (node, output) -> the variable that holds it; "" is a node's first output
 
@@ -45,9 +47,17 @@ def block_key(node: CheckedNode) -> tuple[str, str]:
     return node.node.use, repr(sorted(node.settings.items()))
 
 
-def input_wires(body: CheckedBody) -> Wires:
-    """The inputs of a body, which are the first variables of its methods."""
-    return {(name, ""): name for name in body.body.inputs}
+def input_wires(body: CheckedBody, there: Container[str] | None = None) -> Wires:
+    """The inputs of a body, which are the first variables of its methods; where only some are `there`, the others are
+    absent."""
+    return {(name, ""): name if there is None or name in there else ABSENT for name in body.body.inputs}
+
+
+def parameters(body: CheckedBody, names: Iterable[str]) -> list[str]:
+    """Inputs of a body as parameters of a method: those that may be left out come last."""
+    declared = {name: body.body.inputs[name] for name in names}
+    needed = [f"{name}: Tensor" for name, i in declared.items() if not i.optional]
+    return needed + [f"{name}: Tensor | None = None" for name, i in declared.items() if i.optional]
 
 
 def value(wires: Wires, wire: Wire) -> str:
@@ -55,17 +65,26 @@ def value(wires: Wires, wire: Wire) -> str:
     return wires[(wire.node, wire.output or "")]
 
 
-def arguments(node: CheckedNode, wires: Wires) -> list[str]:
-    """The arguments of a call: positional as long as the ports follow one another, then by name."""
+def arguments(node: CheckedNode, read: Callable[[Wire], str]) -> list[str]:
+    """The arguments of a call: positional as long as the ports follow one another, then by name. `read` gives the
+    variable of a wire, or `ABSENT`."""
     order = list(node.signature.inputs) if node.signature else list(node.instances[0].body.inputs)
     found: list[str] = []
     positional = True
     for port in order:
-        if port not in node.feeds:
-            positional = False
-        for wire in node.feeds.get(port, ()):
-            found.append(value(wires, wire) if positional else f"{port}={value(wires, wire)}")
+        variables = [variable for variable in map(read, node.feeds.get(port, ())) if variable != ABSENT]
+        positional = positional and bool(variables)
+        found += [variable if positional else f"{port}={variable}" for variable in variables]
     return found
+
+
+def run(node: CheckedNode, wires: Wires, names: Names) -> list[str]:
+    """The lines that call a node as a whole; what it gives become wires."""
+    calls = arguments(node, partial(value, wires))
+    got = results(node, wires, names)
+    if node.repeated:
+        return loop(node, got, calls, names)
+    return [f"{', '.join(got.values())} = self.{node.name}({', '.join(calls)})  # {types(node)}"]
 
 
 def results(node: CheckedNode, wires: Wires, names: Names, keep: Iterable[str] | None = None) -> dict[str, str]:

@@ -13,15 +13,13 @@ from atinuke.compile import source_step
 from atinuke.compile.printing import (
     Names,
     Printed,
-    arguments,
     block_key,
     camel,
     indent,
     input_wires,
-    loop,
-    results,
+    parameters,
+    run,
     tensors,
-    types,
     value,
 )
 from atinuke.compile.step import StepPlan
@@ -42,7 +40,8 @@ class Source:
 
 
 def emit(checked: CheckedGraph, plan: StepPlan | None) -> Source:
-    """The source of a graph; with a step plan its classes have `step` and `state` beside `forward`."""
+    """The source of a graph; with a step plan its classes have `step` and `state` beside `forward`, and `prepare` where
+    something is worked out once."""
     return _Emitter(checked, plan).source()
 
 
@@ -97,7 +96,9 @@ class _Emitter:
     def print(self, cls: Printed) -> str:
         lines = [*self.init(cls), "", *self.forward(cls)]
         if cls.plan is not None:
-            lines += ["", *source_step.step(cls, cls.plan, self.blocks), "", *source_step.state(cls, cls.plan)]
+            lines += ["", *source_step.step(cls, cls.plan), "", *source_step.state(cls, cls.plan)]
+            if cls.plan.width:
+                lines += ["", *source_step.prepare(cls, cls.plan)]
         return "\n".join([f"class {cls.name}(nn.Module):", *indent(lines)])
 
     def init(self, cls: Printed) -> list[str]:
@@ -122,17 +123,8 @@ class _Emitter:
     def forward(self, cls: Printed) -> list[str]:
         names = Names(set(cls.body.body.inputs))
         wires = input_wires(cls.body)
-        declared = cls.body.body.inputs.items()
-        given = [f"{name}: Tensor" for name, i in declared if not i.optional]
-        given += [f"{name}: Tensor | None = None" for name, i in declared if i.optional]
-        lines: list[str] = []
-        for name, node in cls.body.nodes.items():
-            calls = arguments(node, wires)
-            got = results(node, wires, names)
-            if node.repeated:
-                lines += loop(node, got, calls, names)
-            else:
-                lines.append(f"{', '.join(got.values())} = self.{name}({', '.join(calls)})  # {types(node)}")
+        given = parameters(cls.body, cls.body.body.inputs)
+        lines = [line for node in cls.body.nodes.values() for line in run(node, wires, names)]
         values = ", ".join(value(wires, wire) for wire in cls.body.body.outputs.values())
         lines.append(f"return Output({values})" if cls.root else f"return {values}")
         returns = "Output" if cls.root else tensors(len(cls.body.outputs))

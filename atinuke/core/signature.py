@@ -83,7 +83,8 @@ class Setting:
 class Signature:
     """What a component takes and gives. `outputs` has one port per tensor; the first is the one a bare wire means.
 
-    `training_only` says that it never leaves training: a loss that ONNX has no words for.
+    `training_only` says that it never leaves training: a loss that ONNX has no words for. `prepares` are the ports that
+    prepare() takes in place of step(), and `prepared` the number of tensors that it gives.
     """
 
     settings: Mapping[str, Setting]
@@ -93,6 +94,8 @@ class Signature:
     limits: Mapping[str, str]
     steps: bool
     remembers: bool
+    prepares: tuple[str, ...]
+    prepared: int
     training_only: bool
 
     def validate(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -184,6 +187,7 @@ class _Reader:
         training_only = getattr(self.cls, "training_only", False) is True
         if training_only and any(port.shape.dims or port.shape.lead for port in outputs.values()):
             self.wrong("training_only is for losses, whose outputs are single numbers")
+        prepares, prepared = self.prepare(inputs)
         return Signature(
             settings,
             inputs,
@@ -192,8 +196,29 @@ class _Reader:
             dict(limits),
             steps=callable(getattr(self.cls, "step", None)),
             remembers=callable(getattr(self.cls, "state", None)),
+            prepares=prepares,
+            prepared=prepared,
             training_only=training_only,
         )
+
+    def prepare(self, inputs: Mapping[str, Port]) -> tuple[tuple[str, ...], int]:
+        """The ports that prepare() takes, and the number of tensors that it gives; none where there is no prepare()."""
+        method = getattr(self.cls, "prepare", None)
+        if not callable(method):
+            return (), 0
+        ports = tuple(inspect.signature(method).parameters)[1:]
+        for name in ports:
+            if name not in inputs or inputs[name].many:
+                self.wrong(f"prepare() takes `{name}`, which is not a port of forward() with one wire")
+        given = self.hints(method).get("return")
+        tensors = typing.get_args(given)
+        if typing.get_origin(given) is not tuple or not tensors or Ellipsis in tensors:
+            self.wrong(
+                "prepare() does not say how many tensors it gives",
+                f"got {given!r}",
+                fix="annotate what it returns: tuple[Tensor, Tensor]",
+            )
+        return ports, len(tensors)
 
     def hints(self, function: Any) -> dict[str, Any]:
         try:

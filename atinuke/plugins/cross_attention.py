@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from atinuke.plugins.linear import Linear
+from atinuke.plugins.masks import full_mask
 from atinuke.plugins.settings import require_positive
 
 
@@ -37,29 +38,45 @@ class CrossAttention(nn.Module):
         memory: Float[Tensor, "batch memory {self.memory_dim}"],
         mask: Bool[Tensor, "batch memory"] | None = None,
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
-        if mask is None:
-            return self._attend(x, memory, None)
-        # A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0.
-        sees = mask.any(-1)[:, None, None, None]
-        return self._attend(x, memory, mask[:, None, None, :] | ~sees, sees)
+        key, value = self._keys_values(memory)
+        return self._attend(x, key, value, mask)
+
+    def prepare(
+        self,
+        memory: Float[Tensor, "batch memory {self.memory_dim}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values, each `[batch, heads, memory, head_dim]`, and which positions of the memory count."""
+        key, value = self._keys_values(memory)
+        return key, value, full_mask(memory) if mask is None else mask
 
     def step(
         self,
         x: Float[Tensor, "batch sequence {self.d_model}"],
         position: Int[Tensor, "batch"],
-        memory: Float[Tensor, "batch memory {self.memory_dim}"],
-        mask: Bool[Tensor, "batch memory"] | None = None,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor,
     ) -> Tensor:
-        """The same for new tokens. Keys and values are worked out from the memory anew, so that there is no state."""
-        return self.forward(x, memory, mask)
+        """The same for new tokens, with what `prepare` gave."""
+        return self._attend(x, key, value, mask)
 
-    def _attend(self, x: Tensor, memory: Tensor, visible: Tensor | None, sees: Tensor | None = None) -> Tensor:
+    def _keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         key, value = map(self._split, self.key_value(memory).chunk(2, dim=-1))
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            self._split(self.query(x)), key, value, attn_mask=visible, dropout_p=dropout
-        )
-        return self.output((mixed if sees is None else mixed * sees).transpose(1, 2).flatten(2))
+        return key, value
+
+    def _attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        query, dropout = self._split(self.query(x)), self.dropout if self.training else 0.0
+        if mask is None:
+            return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
+        # A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0.
+        sees = mask.any(-1)[:, None, None, None]
+        visible = mask[:, None, None, :] | ~sees
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
+        return self._join(mixed * sees)
+
+    def _join(self, mixed: Tensor) -> Tensor:
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """`[batch, heads, positions, head_dim]`."""

@@ -43,20 +43,22 @@ class ForwardForm(nn.Module):
 
 
 class StepForm(nn.Module):
-    """step() over a flat row of tensors: first port, other ports, position, state. The state is copied, because
-    exporters want functions while step() may write into what it is given."""
+    """prepare() and step() over a flat row of tensors: ports, position, state. The state is copied, because exporters
+    want functions while step() may write into what it is given."""
 
-    def __init__(self, component: nn.Module, others: tuple[str, ...]) -> None:
+    def __init__(self, component: nn.Module, call: StepCall) -> None:
         super().__init__()
         self.component = component
-        self.others = others
+        self.call = call
 
     def forward(self, *tensors: Tensor) -> tuple[Any, ...]:
-        x, *rest = tensors
-        count = len(self.others)
-        others = dict(zip(self.others, rest[:count], strict=True))
-        state = [tensor.clone() for tensor in rest[count + 1 :]]
-        return as_tuple(self.component.step(x, rest[count], *state, **others))  # type: ignore[operator]
+        count = len(self.call.ports)
+        feeds = dict(zip(self.call.ports, tensors[:count], strict=True))
+        state = tuple(tensor.clone() for tensor in tensors[count + 1 :])
+        outputs, state = self.call(
+            self.component, feeds, tensors[count], state, self.call.prepare(self.component, feeds)
+        )
+        return (*outputs, *state)
 
 
 def forward_forms(trial: Trial) -> Iterator[Form]:
@@ -97,7 +99,7 @@ def _forward_form(trial: Trial) -> Form:
 def _step_form(trial: Trial, several: bool) -> Form:
     call = StepCall.of(trial)
     component = trial.build()
-    names = (call.first, *call.others)
+    names = call.ports
     axes = [*(_free(trial, trial.signature.inputs[name]) for name in names), {0: "batch"}, *_state_axes(trial, call)]
     ranges = _ranges(trial)
     longest = ranges["sequence"][1]
@@ -123,7 +125,7 @@ def _step_form(trial: Trial, several: bool) -> Form:
         ranges = {**ranges, "sequence": (2, longest)}
     else:
         axes = [{axis: name for axis, name in of.items() if name != "sequence"} for of in axes]
-    return Form(title, StepForm(component, call.others).eval(), tuple(axes), ranges, tensors)
+    return Form(title, StepForm(component, call).eval(), tuple(axes), ranges, tensors)
 
 
 def _state_axes(trial: Trial, call: StepCall) -> list[dict[int, str]]:

@@ -1,4 +1,4 @@
-"""The incremental form: `step` after `step` equals `forward`."""
+"""The incremental form: `step` after `step`, with what `prepare` gave once, equals `forward`."""
 
 import inspect
 from collections.abc import Mapping
@@ -27,11 +27,13 @@ def _of_a_text(port: Port) -> bool:
 
 @dataclass(frozen=True)
 class StepCall:
-    """How a component's step() is called: its first port by position, the ports it shares with forward() by keyword."""
+    """How a component's step() is called: its first port by position, the ports it shares with forward() by keyword,
+    and what prepare() makes of the ports `before` in between."""
 
     trial: Trial
     first: str
     others: tuple[str, ...]
+    before: tuple[str, ...]
 
     @staticmethod
     def of(trial: Trial) -> "StepCall":
@@ -42,18 +44,42 @@ class StepCall:
             raise ViolationError(
                 "the first port of a component with step() to be [batch sequence ...]", f"[{inputs[first].shape}]"
             )
-        takes = inspect.signature(trial.contract.cls.step).parameters  # type: ignore[attr-defined]
-        missing = [name for name in rest if name not in takes and not inputs[name].optional]
+        once = trial.signature.prepares
+        now = set(inspect.signature(trial.contract.cls.step).parameters) - set(once)  # type: ignore[attr-defined]
+        missing = [name for name in rest if name not in {*now, *once} and not inputs[name].optional]
         if missing:
             raise ViolationError(f"step() to take port `{missing[0]}`, which forward() needs", "it does not")
-        return StepCall(trial, first, tuple(name for name in rest if name in takes and name in trial.case.ports))
+        fed = [name for name in rest if name in trial.case.ports]
+        return StepCall(
+            trial, first, tuple(name for name in fed if name in now), tuple(name for name in fed if name in once)
+        )
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Every port that has a part in the call."""
+        return (self.first, *self.others, *self.before)
+
+    def prepare(self, module: Any, feeds: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """What is worked out once."""
+        wanted = self.trial.signature.prepared
+        if not wanted:
+            return ()
+        found = as_tuple(module.prepare(**{name: feeds[name] for name in self.before}))
+        if len(found) != wanted:
+            raise ViolationError(f"prepare() to give {wanted} tensors", f"{len(found)}")
+        return found
 
     def __call__(
-        self, module: Any, feeds: Mapping[str, Tensor], position: Tensor, state: tuple[Tensor, ...]
+        self,
+        module: Any,
+        feeds: Mapping[str, Tensor],
+        position: Tensor,
+        state: tuple[Tensor, ...],
+        prepared: tuple[Tensor, ...],
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Outputs and state of one call."""
         rest = {name: feeds[name] for name in self.others}
-        found = as_tuple(module.step(feeds[self.first], position, *state, **rest))
+        found = as_tuple(module.step(feeds[self.first], position, *state, *prepared, **rest))
         count = len(self.trial.signature.outputs)
         if len(found) != count + len(state):
             raise ViolationError(
@@ -93,7 +119,7 @@ class _Steps:
         self.ports: Mapping[str, Port] = trial.signature.inputs
         self.trial = trial
         self.module = trial.build(dtype)
-        names = (self.call.first, *self.call.others)
+        names = self.call.ports
         every = {name: wires[0] for name, wires in trial.feeds(dtype).items()}
         self.feeds = {name: every[name] for name in names}
         self.garbage = {name: wires[0] for name, wires in trial.feeds(dtype, salt=1).items() if name in names}
@@ -101,11 +127,14 @@ class _Steps:
         generator = torch.Generator().manual_seed(trial.case.seed)
         self.prompts = torch.randint(1, self.length + 1, (self.batch,), generator=generator)
         self.width = 1 + trial.case.seed % 2
+        self.prepared: tuple[Tensor, ...] = ()
 
     def run(self) -> None:
         answers = self.trial.answer(self.module, {name: (wire,) for name, wire in self.feeds.items()})
         state = self.call.state(self.module, self.batch, self.length)
         form = [(tensor.shape, tensor.dtype) for tensor in state]
+        with torch.no_grad(), seeded(self.trial.case.seed):
+            self.prepared = self.call.prepare(self.module, self.feeds)
         start = torch.zeros(self.batch, dtype=torch.int64)
         longest = int(self.prompts.max())
         _, state = self.step(self.garbage, start, state)
@@ -129,7 +158,8 @@ class _Steps:
         self, feeds: Mapping[str, Tensor], position: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         with torch.no_grad(), seeded(self.trial.case.seed):
-            return self.call(self.module, {name: wire.clone() for name, wire in feeds.items()}, position, state)
+            copies = {name: wire.clone() for name, wire in feeds.items()}
+            return self.call(self.module, copies, position, state, self.prepared)
 
     def pick(self, place: Tensor, padding: Tensor | None = None) -> dict[str, Tensor]:
         """What stands at `place[batch, n]` of every port that has positions; garbage where there is padding."""

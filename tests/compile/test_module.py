@@ -26,7 +26,8 @@ SHIPPED = {"atinuke": (), "gpt2": (), "llama": ("kv_heads=1", "d_ff=24"), "exper
 
 
 def test_every_shipped_decoder_is_tested_here() -> None:
-    assert set(SHIPPED) == {name for name in graphs.names() if can_step(open_graph(name))}
+    elsewhere = {"encoder-decoder"}  # tests/graphs
+    assert set(SHIPPED) | elsewhere == {name for name in graphs.names() if can_step(open_graph(name))}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

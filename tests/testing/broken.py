@@ -87,6 +87,43 @@ class Patches(nn.Module):
         return Patched(patches, torch.arange(patches.shape[1]).repeat(patches.shape[0], 1))
 
 
+class Recalling(nn.Module):
+    """A sound component that adds the mean of a memory, which it works out once."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.linear = nn.Linear(d_model, d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch sequence {self.d_model}"],
+        memory: Float[Tensor, "batch memory {self.d_model}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> Float[Tensor, "batch sequence {self.d_model}"]:
+        mean, present = Recalling.prepare(self, memory, mask)
+        return x + mean * present
+
+    def prepare(
+        self,
+        memory: Float[Tensor, "batch memory {self.d_model}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        weights = torch.ones(memory.shape[:2]) if mask is None else mask
+        weights = weights.to(memory.dtype)[..., None]
+        count = weights.sum(1, keepdim=True)
+        return self.linear((memory * weights).sum(1, keepdim=True) / count.clamp(min=1)), (count > 0).to(memory.dtype)
+
+    def step(
+        self,
+        x: Float[Tensor, "batch sequence {self.d_model}"],
+        position: Int[Tensor, "batch"],
+        mean: Tensor,
+        present: Tensor,
+    ) -> Tensor:
+        return x + mean * present
+
+
 class Unmasked(Mixing):
     """The same without a mask: sound, and quicker to export."""
 
@@ -262,6 +299,60 @@ class StateOfOneDtype(Mixing):
 
     def state(self, batch: int, capacity: int) -> tuple[Tensor]:
         return (super().state(batch, capacity)[0].to(torch.float32),)
+
+
+class PreparesWithoutMask(Recalling):
+    """Looks at what the mask hides, in prepare() alone."""
+
+    def prepare(
+        self,
+        memory: Float[Tensor, "batch memory {self.d_model}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return super().prepare(memory)
+
+
+class UsesUpWhatIsPrepared(Recalling):
+    """Is right at the first step, and spoils what the next ones read."""
+
+    def step(
+        self,
+        x: Float[Tensor, "batch sequence {self.d_model}"],
+        position: Int[Tensor, "batch"],
+        mean: Tensor,
+        present: Tensor,
+    ) -> Tensor:
+        return x + mean.mul_(present)[:].clone() + 0 * mean.zero_()
+
+
+class PreparesLessThanItSays(Recalling):
+    """Says that prepare() gives two tensors, and gives one."""
+
+    def prepare(
+        self,
+        memory: Float[Tensor, "batch memory {self.d_model}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        mean, present = super().prepare(memory, mask)
+        return (mean * present,)  # type: ignore[return-value]
+
+
+class PreparesSomeTensors(Recalling):
+    """Does not say how many tensors prepare() gives."""
+
+    def prepare(
+        self,
+        memory: Float[Tensor, "batch memory {self.d_model}"],
+        mask: Bool[Tensor, "batch memory"] | None = None,
+    ) -> tuple[Tensor, ...]:
+        return super().prepare(memory, mask)
+
+
+class PreparesWhatItDoesNotRead(Recalling):
+    """Has a port in prepare() that forward() has not."""
+
+    def prepare(self, others: Float[Tensor, "batch memory {self.d_model}"]) -> tuple[Tensor, Tensor]:
+        return super().prepare(others)
 
 
 class RootOfZero(Rowwise):

@@ -7,7 +7,7 @@ from atinuke.core.errors import AtinukeError
 from atinuke.testing import LAWS, run_laws
 from tests.testing import broken
 
-SOUND = ("Rowwise", "Mixing", "Patches")
+SOUND = ("Rowwise", "Mixing", "Patches", "Recalling")
 
 # The component, the law it breaks, and other laws that cannot hold either where that one does not.
 BROKEN = [
@@ -29,6 +29,9 @@ BROKEN = [
     ("OnePositionForAll", "step", ()),
     ("SeesGarbage", "step", ()),
     ("StateOfOneDtype", "step", ()),
+    ("PreparesWithoutMask", "step", ()),
+    ("UsesUpWhatIsPrepared", "step", ()),
+    ("PreparesLessThanItSays", "step", ()),
     ("RootOfZero", "gradients", ()),
     ("Detached", "gradients", ()),
     ("AlwaysDropping", "deterministic", ("onnx",)),
@@ -85,3 +88,15 @@ def test_a_loss_may_be_for_training_only():
     assert (result.status, result.reason) == ("not applicable", "it is for training only")
     with pytest.raises(AtinukeError, match="training_only is for losses, whose outputs are single numbers"):
         run_laws(component("NeverDeployedRows"), laws=["onnx"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("PreparesSomeTensors", "prepare\\(\\) does not say how many tensors it gives"),
+        ("PreparesWhatItDoesNotRead", "prepare\\(\\) takes `others`, which is not a port of forward\\(\\)"),
+    ],
+)
+def test_what_is_prepared_is_declared(name, message):
+    with pytest.raises(AtinukeError, match=message):
+        run_laws(component(name), laws=["step"])
