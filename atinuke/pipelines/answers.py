@@ -16,7 +16,7 @@ from atinuke.core.errors import fail
 from atinuke.pipelines import ctc
 from atinuke.pipelines.examples import Example
 from atinuke.pipelines.fields import Text
-from atinuke.pipelines.objective import CTC, Classification, Contrastive, Regression
+from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Regression
 from atinuke.pipelines.part import part
 from atinuke.pipelines.sampler import IGNORED, Batch
 from atinuke.pipelines.scores.classes import ClassFigures, class_figures

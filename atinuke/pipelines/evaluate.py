@@ -16,7 +16,7 @@ from atinuke.core.errors import fail
 from atinuke.core.files import replacing
 from atinuke.pipelines import answers, charts
 from atinuke.pipelines.answers import Subset, Write
-from atinuke.pipelines.objective import CTC, Classification, Contrastive, Regression
+from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Regression
 from atinuke.pipelines.scores.classes import ClassFigures
 from atinuke.pipelines.scores.numbers import NumberFigures
 from atinuke.pipelines.scores.reading import ReadingFigures

@@ -20,7 +20,7 @@ from atinuke.core.signature import Dim
 from atinuke.pipelines.examples import Example
 from atinuke.pipelines.feed_rows import require
 from atinuke.pipelines.fields import Array, Field, decode
-from atinuke.pipelines.objective import CTC, Classification
+from atinuke.pipelines.objective_labels import CTC, Classification
 from atinuke.pipelines.part import part
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.rows import Row, open_rows

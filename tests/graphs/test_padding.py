@@ -47,6 +47,9 @@ CASES = {
         {"input_ids": "attention_mask", "segment_ids": "attention_mask"},
         settled=("logits", "last_hidden_state"),
     ),
+    "encoder-decoder": Case(
+        (*SMALL, WORDS, "layers=2", "decoder_layers=2"), {"source_ids": "source_mask", "input_ids": None}
+    ),
     "audio-encoder": Case(
         (*SMALL, *SOUND, "layers=2"), {"input_values": "sample_mask"}, settled=("logits", "last_hidden_state")
     ),

@@ -16,7 +16,7 @@ from torch import Tensor
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import answers, log
 from atinuke.pipelines.evaluate import Evaluation, evaluate
-from atinuke.pipelines.objective import CTC
+from atinuke.pipelines.objective_labels import CTC
 from atinuke.pipelines.scores.classes import ClassFigures
 from atinuke.pipelines.scores.numbers import NumberFigures
 from atinuke.pipelines.scores.retrieval import RetrievalFigures
