@@ -2,7 +2,8 @@
 
     python prepare.py free-spoken-digit-dataset/recordings
 
-The test strings are of takes 0 to 4, which no training string has. Every training recording is used about as often.
+The test strings are of takes 0 to 4, which no training string has. Every training recording is used about as often, at
+0.9, 1 or 1.1 times its speed (Ko et al., 2015).
 """
 
 import argparse
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LONGEST_PAUSE = 0.3  # seconds
-STRINGS = {"train": 4000, "test": 300}
+SPEEDS = {"train": (0.9, 1, 1.1), "test": (1,)}
+STRINGS = {"train": 6000, "test": 300}
 
 
 def main() -> None:
@@ -29,7 +32,10 @@ def main() -> None:
     for file in sorted(given.source.glob("?_*_*.wav")):
         digit, speaker, take = file.stem.split("_")
         samples, rate = soundfile.read(file, dtype="float32")
-        spoken["test" if int(take) < 5 else "train"][speaker].append((WORDS[int(digit)], samples))
+        part = "test" if int(take) < 5 else "train"
+        for speed in SPEEDS[part]:
+            said = samples if speed == 1 else soxr.resample(samples, rate * speed, rate)
+            spoken[part][speaker].append((WORDS[int(digit)], said))
     drawn = random.Random(0)
     for part, speakers in spoken.items():
         (given.to / part).mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """Small runs of rows with three senses: two texts and a picture, any of which may be missing."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +125,3 @@ def make(folder: Path, objective: str, *overrides: str) -> Path:
     (folder / "test.jsonl").write_text(rows(folder, 23, 1, missing))
     train.start(load_recipe(folder / "recipe.yaml", overrides), folder / "run", Console(quiet=True))
     return folder / "run"
-
-
-Maker = Callable[[str], Path]
