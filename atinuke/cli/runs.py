@@ -59,19 +59,27 @@ def _told(outcome: "Outcome") -> None:
 
 def generate(
     run: Folder,
-    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="A text to go on from; `-` reads it from stdin.")],
+    prompt: Annotated[
+        list[str], typer.Option("--prompt", "-p", help="A text to go on from; `-` reads it from stdin.")
+    ] = NONE,
+    given: Annotated[
+        list[str],
+        typer.Option(help="What to write from, by a field of the run's rows: a text, a file.", metavar="FIELD=VALUE"),
+    ] = NONE,
     max_new_tokens: Annotated[int, typer.Option(help="At most so many new tokens.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy; 1 draws from the model's own distribution.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw from the so many likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this total.")] = None,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes tokens of the text less likely.")] = 1.0,
+    beams: Annotated[int, typer.Option(help="Search so many texts for the likeliest, at temperature 0.")] = 1,
     stop: Annotated[list[str], typer.Option(help="End at this text, without it.")] = NONE,
     seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the step: worth it for long texts.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Go on from prompts with a trained run; one prompt is streamed."""
+    """Go on from prompts with a trained run, or write from what is given; one text is streamed."""
     from atinuke.pipelines.generate import generate as go_on
+    from atinuke.pipelines.given import read_given
     from atinuke.pipelines.run import open_run
     from atinuke.pipelines.sampling import settings
 
@@ -82,10 +90,16 @@ def generate(
         top_p=top_p,
         repetition_penalty=repetition_penalty,
         stop=tuple(stop),
+        beams=beams,
         seed=seed,
     )
+    values = _pairs(given)
     prompts = [sys.stdin.read() if text == "-" else text for text in prompt]
     opened = open_run(run)
+    if not prompts and not opened.given:
+        raise fail("there is nothing to go on from", fix="give a prompt: -p 'Once upon a time'")
+    prompts = prompts or [""]
+    tensors = read_given(opened, values, len(prompts))
     streamed = not json and len(prompts) == 1
 
     shown: list[str] = []
@@ -96,7 +110,7 @@ def generate(
         sys.stdout.flush()
 
     on_text = show if streamed else None
-    found = go_on(opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled)
+    found = go_on(opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled, tensors)
     if json:
         fields = ("text", "reason")
         say_json([{"prompt": p, **{f: getattr(c, f) for f in fields}} for p, c in zip(prompts, found, strict=True)])
@@ -105,6 +119,18 @@ def generate(
     else:
         for text, continuation in zip(prompts, found, strict=True):
             say(text + continuation.text, "")
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    """What was given, by name."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name in found:
+            what = f"`{name}` is given twice" if equals else f"`{text}` is not FIELD=VALUE"
+            raise fail(what, where="--given", fix="write --given source_ids='Good morning'")
+        found[name] = value
+    return found
 
 
 def bench(

@@ -1,6 +1,6 @@
 """The incremental form at work: prompts are read in pieces, then every row goes on by a token at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,17 @@ Step = Callable[..., Any]
 class Decoder:
     """A model with `state` and `step`, a batch of rows of different lengths, and a cache that grows with them.
 
-    `step` is `model.step` or a compiled form of it. Use it under `torch.inference_mode()`.
+    `step` is `model.step` or a compiled form of it; `given` is what the model's `prepare` reads, if it has one. Use it
+    under `torch.inference_mode()`.
     """
 
-    def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]], step: Step | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        prompts: Sequence[Sequence[int]],
+        step: Step | None = None,
+        given: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.model: Any = model
         self.step: Any = self.model.step if step is None else step
         self.device = next(model.parameters()).device
@@ -30,6 +37,10 @@ class Decoder:
         self.longest = max(map(len, prompts))
         self.capacity = 0
         self.state: tuple[Tensor, ...] = ()
+        self.prepared: tuple[Any, ...] = ()  # none, or one: a tuple of tensors
+        if hasattr(model, "prepare"):
+            known = {name: tensor.to(self.device) for name, tensor in (given or {}).items()}
+            self.prepared = (self.model.prepare(**known),)
 
     def prefill(self) -> Tensor:
         """The logits `[batch, vocab_size]` after the last token of each prompt."""
@@ -41,7 +52,8 @@ class Decoder:
         self._grow()
         for piece in torch.split(padded, max(1, PREFILL_TOKENS // len(rows)), dim=1):
             here = (last - start).clamp(0, piece.shape[1] - 1)
-            output, self.state = self.model.step(piece, torch.full_like(last, start), self.state, last=here)
+            begin = torch.full_like(last, start)
+            output, self.state = self.model.step(piece, begin, self.state, *self.prepared, last=here)
             logits = output.logits[:, 0]
             found = [torch.where((last >= start)[:, None], logits, found[0]) if found else logits]
             start += piece.shape[1]
@@ -52,10 +64,20 @@ class Decoder:
         self.longest += 1
         if self.longest > self.capacity:
             self._grow()
-        output, self.state = self.step(tokens[:, None], self.position, self.state)
+        output, self.state = self.step(tokens[:, None], self.position, self.state, *self.prepared)
         self.position = self.position + 1
         logits: Tensor = output.logits[:, -1]
         return logits
+
+    def reorder(self, rows: Tensor) -> None:
+        """Goes on with the rows `rows[batch]` in place of all rows; each must have the same prompt and the same given
+        as the row whose place it takes."""
+        ones, twos = self.model.state(1, 1), self.model.state(2, 1)
+        axes = [
+            next(axis for axis, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b)
+            for one, two in zip(ones, twos, strict=True)
+        ]
+        self.state = tuple(old.index_select(axis, rows) for old, axis in zip(self.state, axes, strict=True))
 
     def _grow(self) -> None:
         """A larger cache with the memory of the old one: what depends on the capacity is filled from the front."""

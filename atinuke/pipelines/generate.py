@@ -1,15 +1,18 @@
 """Continues texts: a batch of prompts in, their continuations out, while they are written if wanted."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from atinuke.compile.inductor import compile_step
 from atinuke.core.errors import Mistake, fail, raise_all
-from atinuke.pipelines.decode import Decoder
+from atinuke.core.names import close
+from atinuke.pipelines.beams import search
+from atinuke.pipelines.decode import Decoder, Step
 from atinuke.pipelines.sampling import INVALID, Sampler, Settings
 from atinuke.pipelines.tokenizer import Tokenizer
 
@@ -34,8 +37,13 @@ def generate(
     context: int,
     on_text: OnText | None = None,
     compiled: bool = False,
+    given: Mapping[str, Tensor] | None = None,
 ) -> list[Continuation]:
     """Continues each prompt by at most `settings.max_new_tokens` tokens.
+
+    `given` is what the model's `prepare` reads, such as the source of an encoder-decoder, a row for each prompt. The
+    texts of such a model begin with the tokenizer's end-of-text token, so that a prompt may be empty; it counts among
+    the tokens of the text.
 
     `model` has `state` and `step`, as a built graph has; `context` is the longest text it reads, in tokens. A row does
     not depend on the others. `on_text(row, text)` gets each piece of text as soon as it is certain: whole characters,
@@ -43,12 +51,15 @@ def generate(
     minute and makes long texts faster.
 
     Raises:
-        AtinukeError: the model has no step form or no `logits`, a prompt is empty or does not fit into the context
-            together with the new tokens, or the logits are not numbers.
+        AtinukeError: the model has no step form or no `logits`, what it reads is not given, a prompt is empty or does
+            not fit into the context together with the new tokens, or the logits are not numbers.
     """
+    given = given or {}
     encoded = [tokenizer.encode(prompt) for prompt in prompts]
     _require_step(model)
-    raise_all(_misfits(encoded, settings, context))
+    begin = [tokenizer.end_of_text] if _require_given(model, given, len(prompts)) else []
+    begun = [[*begin, *prompt] for prompt in encoded]
+    raise_all(_misfits(begun, settings, context))
     if not encoded:
         return []
     rows = [_Row(number, prompt, tokenizer, settings.stop, on_text) for number, prompt in enumerate(encoded)]
@@ -56,7 +67,11 @@ def generate(
     model.eval()
     try:
         with torch.inference_mode():
-            _decode(Decoder(model, encoded, compile_step(model) if compiled else None), rows, settings)
+            step = compile_step(model) if compiled else None
+            if settings.beams > 1:
+                _search(model, begun, given, rows, settings, step)
+            else:
+                _decode(Decoder(model, begun, step, given), rows, settings)
     finally:
         model.train(training)
     return [row.continuation() for row in rows]
@@ -73,6 +88,24 @@ def _decode(decoder: Decoder, rows: "list[_Row]", settings: Settings) -> None:
             break
         tokens = sampler(decoder.next(tokens), step)
     for row in rows:
+        row.finish("length")
+
+
+def _search(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    given: Mapping[str, Tensor],
+    rows: "list[_Row]",
+    settings: Settings,
+    step: Step | None,
+) -> None:
+    """Writes each row's likeliest text once it is found."""
+    end = rows[0].end_of_text
+    for row, tokens in zip(
+        rows, search(model, prompts, given, settings.beams, settings.max_new_tokens, end, step), strict=True
+    ):
+        for token in tokens:
+            row.add(token)
         row.finish("length")
 
 
@@ -150,6 +183,21 @@ def _require_step(model: nn.Module) -> None:
             "its graph has no step form",
             fix="use a graph that reads tokens and whose components all have step()",
         )
+
+
+def _require_given(model: nn.Module, given: Mapping[str, Tensor], rows: int) -> bool:
+    """Whether the model reads anything beside the text; refuses what is missing, unknown or of another batch."""
+    prepare = getattr(model, "prepare", None)
+    reads = inspect.signature(prepare).parameters if prepare else {}
+    for name, tensor in given.items():
+        if name not in reads:
+            raise fail(f"the model's text does not depend on `{name}`", fix=close(name, reads))
+        if len(tensor) != rows:
+            raise fail(f"`{name}` has {len(tensor):,} rows for {rows:,} prompts", fix="give one for each prompt")
+    for name, parameter in reads.items():
+        if name not in given and parameter.default is parameter.empty:
+            raise fail(f"the model needs `{name}`", f"given: {', '.join(given) or 'nothing'}", fix=f"give it `{name}`")
+    return bool(reads)
 
 
 def _misfits(prompts: Sequence[Sequence[int]], settings: Settings, context: int) -> list[Mistake]:

@@ -7,6 +7,7 @@ from torch import nn
 
 from atinuke.compile.front import open_graph
 from atinuke.compile.module import build
+from atinuke.compile.step import can_step, plan_steps
 from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
@@ -29,10 +30,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Run(Trained):
-    """A model that goes on with texts; `context` is the longest that the graph reads, in tokens."""
+    """A model that writes texts; `context` is the longest that the graph reads, in tokens, and `given` are the inputs
+    that the text depends on, such as the source of an encoder-decoder."""
 
     tokenizer: Tokenizer
     context: int
+    given: tuple[str, ...]
 
 
 def open_model(folder: Path) -> Trained:
@@ -56,16 +59,25 @@ def open_model(folder: Path) -> Trained:
 
 
 def open_run(folder: Path) -> Run:
-    """The run in a folder that goes on with texts.
+    """The run in a folder that writes texts.
 
     Raises:
-        AtinukeError: see `open_model`; or it does not go on with texts, or its tokenizer is damaged.
+        AtinukeError: see `open_model`; or it does not write texts, or its tokenizer is damaged.
     """
     found = open_model(folder)
-    require_text(found.checked)
+    given = _given(found.checked)
     if found.recipe.tokenizer is None:
         raise fail("has no tokenizer", where=str(folder), fix="use a run that was trained on texts")
     tokenizer = Tokenizer.load(folder / TOKENIZER, found.recipe.tokenizer.end_of_text)
     length = found.checked.body.inputs["input_ids"].shape[1]
     context = int(length.subs({dims.axis(name): axis.high for name, axis in found.checked.graph.axes.items()}))
-    return Run(found.recipe, found.checked, found.model, found.step, tokenizer, context)
+    return Run(found.recipe, found.checked, found.model, found.step, tokenizer, context, given)
+
+
+def _given(checked: CheckedGraph) -> tuple[str, ...]:
+    """What the graph reads beside the text that it writes; raises AtinukeError where it writes none."""
+    plan = plan_steps(checked) if can_step(checked) else None
+    if plan and plan.given and plan.inputs == ("input_ids",) and "logits" in plan.outputs:
+        return plan.given
+    require_text(checked)
+    return ()

@@ -21,7 +21,7 @@ class Settings(Section):
     Before the draw, in this order: tokens of the text so far are made less likely by `repetition_penalty` (Keskar et
     al., 2019; 1 is none), the logits are divided by the temperature, and only the `top_k` likeliest tokens stay, and
     of these the likeliest whose probabilities add up to `top_p` (Holtzman et al., 2020). A `stop` string ends the text
-    and is not part of it.
+    and is not part of it. More than one of `beams` search for the likeliest text: see `beams.search`.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
@@ -31,11 +31,16 @@ class Settings(Section):
     repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = ()
+    beams: Annotated[int, Field(ge=1, le=256)] = 1
 
     @model_validator(mode="after")
     def _greedy_draws_nothing(self) -> Self:
         if self.temperature == 0 and (self.top_k or self.top_p) is not None:
-            raise ValueError("`top_k` and `top_p` have no effect at `temperature` 0")
+            raise ValueError(
+                "`top_k` and `top_p` have no effect at `temperature` 0: raise the temperature or leave them out"
+            )
+        if self.beams > 1 and (self.temperature > 0 or self.repetition_penalty != 1):
+            raise ValueError("`beams` need `temperature` 0, and no `repetition_penalty`")
         return self
 
 
@@ -57,7 +62,8 @@ def _mistake(detail: Any) -> Mistake:
         case "extra_forbidden":
             return Mistake(f"generation has no setting `{name}`", fix=close(name, Settings.model_fields))
         case "value_error":
-            return Mistake(str(detail["ctx"]["error"]), fix="raise the temperature or leave them out")
+            what, _, fix = str(detail["ctx"]["error"]).partition(": ")
+            return Mistake(what, fix=fix or None)
     return Mistake(f"`{name}`: {detail['msg']}", details=(f"got {detail['input']!r}",))
 
 

@@ -36,6 +36,12 @@ COMPONENTS = (
     ("position.rotary", "position:RotaryPosition", "Rotations of queries and keys, for attention.self", "rotary"),
     ("position.alibi", "position:AlibiPosition", "A slope for every head, for attention.self"),
     ("attention.self", "attention:SelfAttention", "Multi-head attention of a text to itself", "self_attention"),
+    (
+        "attention.prefix",
+        "prefix_attention:PrefixAttention",
+        "Attention both ways within a prefix, causal behind it",
+        "prefix_attention",
+    ),
     ("feedforward.gelu", "feedforward:GELUFeedForward", "Two linear maps with GELU between them"),
     ("feedforward.relu", "feedforward:ReLUFeedForward", "Two linear maps with ReLU between them"),
     ("feedforward.swiglu", "feedforward:SwiGLUFeedForward", "Linear maps with a SiLU gate"),

@@ -19,7 +19,114 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
-class SelfAttention(nn.Module):
+class Heads(nn.Module):
+    """What attention of a text to itself is made of: projections, `kv_heads` keys and values for `heads` queries
+    (Ainslie et al., 2023), and caches. Who sees whom is for the subclasses to say."""
+
+    def __init__(self, d_model: int, heads: int, kv_heads: int | None, dropout: float, bias: bool) -> None:
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        require_positive(d_model=d_model, heads=heads, kv_heads=kv_heads)
+        if d_model % heads:
+            raise ValueError(f"d_model {d_model} is not a multiple of heads {heads}")
+        if heads % kv_heads:
+            raise ValueError(f"heads {heads} is not a multiple of kv_heads {kv_heads}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, but is {dropout}")
+        self.d_model = d_model
+        self.heads = heads
+        self.kv_heads = kv_heads
+        self.head_dim = d_model // heads
+        self.dropout = dropout
+        self.bias = bias
+        self.qkv = Linear(d_model, (heads + 2 * kv_heads) * self.head_dim, bias)
+        self.output = Linear(d_model, d_model, bias)
+
+    def state(self, batch: int, capacity: int) -> tuple[Tensor, Tensor]:
+        """Empty caches of keys and values, each `[batch, kv_heads, capacity, head_dim]`."""
+        weight = self.qkv.weight
+        shape = (batch, self.kv_heads, capacity, self.head_dim)
+        keys, values = (torch.zeros(shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
+        return keys, values
+
+    def _project(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each `[batch, heads, sequence, head_dim]`; one product and one rotation for all."""
+        heads, kv_heads = self.heads, self.kv_heads
+        mixed = self.qkv(x).view(*x.shape[:2], heads + 2 * kv_heads, self.head_dim)
+        if rotation is None:
+            query, key, value = mixed.split_with_sizes((heads, kv_heads, kv_heads), dim=2)
+        else:
+            turned, value = mixed.split_with_sizes((heads + kv_heads, kv_heads), dim=2)
+            query, key = rotate(turned, rotation[:, :, None]).split_with_sizes((heads, kv_heads), dim=2)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
+        """With `bias` on the scores; or with none, and then perhaps `causal`."""
+        if bias is None and self._writes_out(query):
+            return self._attend_written_out(query, key, value, causal)
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=bias,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=causal,
+            enable_gqa=self.kv_heads != self.heads,
+        )
+
+    def _attend_masked(
+        self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor, distance: Tensor, slopes: Tensor | None
+    ) -> Tensor:
+        """A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0."""
+        sees = visible.any(-1, keepdim=True)
+        return self._attend(query, key, value, score_bias(visible | ~sees, distance, slopes, query.dtype)) * sees
+
+    def _writes_out(self, query: Tensor) -> bool:
+        """Whether a compiler trains on short texts, in half precision, on a CPU: there the products written out are
+        faster than the fused kernel, in its backward pass above all (torch 2.13; docs/log.md)."""
+        return (
+            torch.compiler.is_compiling()
+            and not torch.compiler.is_exporting()
+            and torch.is_grad_enabled()
+            and query.device.type == "cpu"
+            and query.dtype in (torch.bfloat16, torch.float16)
+            and self.kv_heads == self.heads
+            and query.shape[2] <= WRITTEN_OUT
+        )
+
+    def _attend_written_out(self, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+        scores = (query @ key.transpose(-1, -2)).float() * self.head_dim**-0.5
+        if causal:
+            place = torch.arange(scores.shape[-1], device=scores.device)
+            scores = scores.masked_fill(place > place[:, None], float("-inf"))
+        return F.dropout(torch.softmax(scores, dim=-1).to(query.dtype), self.dropout, self.training) @ value
+
+    def _remember(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, place: Tensor) -> None:
+        """Writes new keys and values into the caches, at `place[batch, sequence]`."""
+        row = torch.arange(key.shape[0], device=key.device)[:, None, None]
+        head = torch.arange(self.kv_heads, device=key.device)[:, None]
+        keys[row, head, place[:, None]] = key
+        values[row, head, place[:, None]] = value
+
+    def _attend_cached(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        attend = self._attend_one if query.shape[2] == 1 else self._attend
+        return attend(query, keys, values, bias)
+
+    def _attend_one(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """The same for one query a row, which reads the caches once for all queries of a group. The fused kernel is no
+        faster at this in float32 and up to 8 times slower in bfloat16 (torch 2.13 on a CPU)."""
+        batch, capacity = keys.shape[0], keys.shape[2]
+        rows, group = batch * self.kv_heads, self.heads // self.kv_heads
+        bias = bias.expand(batch, self.heads, 1, capacity).reshape(rows, group, capacity)
+        grouped = query.reshape(rows, group, self.head_dim)
+        scores = torch.baddbmm(bias, grouped, keys.flatten(0, 1).transpose(1, 2), alpha=self.head_dim**-0.5)
+        return torch.bmm(torch.softmax(scores, dim=-1), values.flatten(0, 1)).view_as(query)
+
+    def _join(self, mixed: Tensor) -> Tensor:
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+class SelfAttention(Heads):
     """Multi-head attention of a text to itself (Vaswani et al., 2017): `kv_heads` keys and values for `heads` queries
     (Ainslie et al., 2023), of the past only (`causal`), within a sliding `window` (Beltagy et al., 2020).
 
@@ -38,27 +145,11 @@ class SelfAttention(nn.Module):
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
-        super().__init__()
-        kv_heads = heads if kv_heads is None else kv_heads
-        require_positive(d_model=d_model, heads=heads, kv_heads=kv_heads)
-        if d_model % heads:
-            raise ValueError(f"d_model {d_model} is not a multiple of heads {heads}")
-        if heads % kv_heads:
-            raise ValueError(f"heads {heads} is not a multiple of kv_heads {kv_heads}")
+        super().__init__(d_model, heads, kv_heads, dropout, bias)
         if window is not None:
             require_positive(window=window)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, but is {dropout}")
-        self.d_model = d_model
-        self.heads = heads
-        self.kv_heads = kv_heads
-        self.head_dim = d_model // heads
         self.causal = causal
         self.window = window
-        self.dropout = dropout
-        self.bias = bias
-        self.qkv = Linear(d_model, (heads + 2 * kv_heads) * self.head_dim, bias)
-        self.output = Linear(d_model, d_model, bias)
 
     def forward(
         self,
@@ -69,17 +160,15 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
         query, key, value = self._project(x, rotation)
         if attention_mask is None and slopes is None and self.window is None:
-            return self._join(self._attend(query, key, value, None))  # a flag in place of a mask: half the time
+            # A flag in place of a mask takes half the time.
+            return self._join(self._attend(query, key, value, None, self.causal))
         place = torch.arange(x.shape[1], device=x.device)
         distance = (place[:, None] - place)[None, None]
         visible = self._visible(distance)
         if attention_mask is None:
-            return self._join(self._attend(query, key, value, _bias(visible, distance, slopes, x.dtype)))
+            return self._join(self._attend(query, key, value, score_bias(visible, distance, slopes, x.dtype)))
         visible = visible & attention_mask[:, None, None, :]
-        # A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0.
-        sees = visible.any(-1, keepdim=True)
-        mixed = self._attend(query, key, value, _bias(visible | ~sees, distance, slopes, x.dtype))
-        return self._join(mixed * sees)
+        return self._join(self._attend_masked(query, key, value, visible, distance, slopes))
 
     def step(
         self,
@@ -94,14 +183,10 @@ class SelfAttention(nn.Module):
         cache (`cache[:, :, :bound]`). There is no attention_mask: `position` tells rows of different lengths apart."""
         query, key, value = self._project(x, rotation)
         place = position[:, None] + torch.arange(x.shape[1], device=x.device)
-        row = torch.arange(x.shape[0], device=x.device)[:, None, None]
-        head = torch.arange(self.kv_heads, device=x.device)[:, None]
-        keys[row, head, place[:, None]] = key
-        values[row, head, place[:, None]] = value
+        self._remember(key, value, keys, values, place)
         distance = place[:, None, :, None] - torch.arange(keys.shape[2], device=x.device)
-        bias = _bias(self._visible(distance), distance, slopes, x.dtype)
-        attend = self._attend_one if x.shape[1] == 1 else self._attend
-        return self._join(attend(query, keys, values, bias)), keys, values
+        bias = score_bias(self._visible(distance), distance, slopes, x.dtype)
+        return self._join(self._attend_cached(query, keys, values, bias)), keys, values
 
     def state(self, batch: int, capacity: int) -> tuple[Tensor, Tensor]:
         """Empty caches of keys and values, each `[batch, kv_heads, capacity, head_dim]`.
@@ -110,75 +195,15 @@ class SelfAttention(nn.Module):
         """
         if not self.causal:
             raise ValueError("attention that is not causal needs the whole text at once and has no incremental form")
-        weight = self.qkv.weight
-        shape = (batch, self.kv_heads, capacity, self.head_dim)
-        keys, values = (torch.zeros(shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
-        return keys, values
-
-    def _project(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each `[batch, heads, sequence, head_dim]`; one product and one rotation for all."""
-        heads, kv_heads = self.heads, self.kv_heads
-        mixed = self.qkv(x).view(*x.shape[:2], heads + 2 * kv_heads, self.head_dim)
-        if rotation is None:
-            query, key, value = mixed.split_with_sizes((heads, kv_heads, kv_heads), dim=2)
-        else:
-            turned, value = mixed.split_with_sizes((heads + kv_heads, kv_heads), dim=2)
-            query, key = rotate(turned, rotation[:, :, None]).split_with_sizes((heads, kv_heads), dim=2)
-        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        return super().state(batch, capacity)
 
     def _visible(self, distance: Tensor) -> Tensor:
         """Whether a query may see a key at that distance behind it."""
         visible = distance >= 0 if self.causal else torch.ones_like(distance, dtype=torch.bool)
         return visible if self.window is None else visible & (distance.abs() < self.window)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        if bias is None and self._writes_out(query):
-            return self._attend_written_out(query, key, value)
-        return F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=bias,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=self.causal and bias is None,
-            enable_gqa=self.kv_heads != self.heads,
-        )
 
-    def _writes_out(self, query: Tensor) -> bool:
-        """Whether a compiler trains on short texts, in half precision, on a CPU: there the products written out are
-        faster than the fused kernel, in its backward pass above all (torch 2.13; docs/log.md)."""
-        return (
-            torch.compiler.is_compiling()
-            and not torch.compiler.is_exporting()
-            and torch.is_grad_enabled()
-            and query.device.type == "cpu"
-            and query.dtype in (torch.bfloat16, torch.float16)
-            and self.kv_heads == self.heads
-            and query.shape[2] <= WRITTEN_OUT
-        )
-
-    def _attend_written_out(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        scores = (query @ key.transpose(-1, -2)).float() * self.head_dim**-0.5
-        if self.causal:
-            place = torch.arange(scores.shape[-1], device=scores.device)
-            scores = scores.masked_fill(place > place[:, None], float("-inf"))
-        return F.dropout(torch.softmax(scores, dim=-1).to(query.dtype), self.dropout, self.training) @ value
-
-    def _attend_one(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """The same for one query a row, which reads the caches once for all queries of a group. The fused kernel is no
-        faster at this in float32 and up to 8 times slower in bfloat16 (torch 2.13 on a CPU)."""
-        batch, capacity = keys.shape[0], keys.shape[2]
-        rows, group = batch * self.kv_heads, self.heads // self.kv_heads
-        bias = bias.expand(batch, self.heads, 1, capacity).reshape(rows, group, capacity)
-        grouped = query.reshape(rows, group, self.head_dim)
-        scores = torch.baddbmm(bias, grouped, keys.flatten(0, 1).transpose(1, 2), alpha=self.head_dim**-0.5)
-        return torch.bmm(torch.softmax(scores, dim=-1), values.flatten(0, 1)).view_as(query)
-
-    def _join(self, mixed: Tensor) -> Tensor:
-        return self.output(mixed.transpose(1, 2).flatten(2))
-
-
-def _bias(visible: Tensor, distance: Tensor, slopes: Tensor | None, dtype: torch.dtype) -> Tensor:
+def score_bias(visible: Tensor, distance: Tensor, slopes: Tensor | None, dtype: torch.dtype) -> Tensor:
     """What is added to the scores `[batch or 1, heads or 1, queries, keys]`: minus infinity where a key is hidden."""
     if slopes is None:
         return torch.where(visible, 0.0, float("-inf")).to(dtype)

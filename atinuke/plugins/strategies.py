@@ -61,6 +61,12 @@ def self_attention(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def prefix_attention(draw: st.DrawFn) -> dict[str, Any]:
+    settings: dict[str, Any] = draw(self_attention())
+    return {name: value for name, value in settings.items() if name not in ("causal", "window")}
+
+
+@st.composite
 def experts(draw: st.DrawFn) -> dict[str, Any]:
     count = draw(st.integers(1, 5))
     return {

@@ -14,6 +14,8 @@ from atinuke.testing.eager import title
 from atinuke.testing.law import NotApplicableError, ViolationError, law
 from atinuke.testing.trial import Trial, as_tuple, seeded
 
+PREFIX = "prefix_mask"
+
 
 def no_step(signature: Signature) -> str | None:
     """Why a component has no step form."""
@@ -126,6 +128,9 @@ class _Steps:
         self.batch, self.length = self.feeds[self.call.first].shape[:2]
         generator = torch.Generator().manual_seed(trial.case.seed)
         self.prompts = torch.randint(1, self.length + 1, (self.batch,), generator=generator)
+        if PREFIX in self.feeds:  # it comes in one step, which is that of the prompt
+            within = torch.arange(self.length) < self.prompts[:, None]
+            self.feeds[PREFIX] = self.feeds[PREFIX] & within
         self.width = 1 + trial.case.seed % 2
         self.prepared: tuple[Tensor, ...] = ()
 

@@ -13,6 +13,7 @@ STEPPED = {
     "position.rotary",
     "attention.self",
     "attention.cross",
+    "attention.prefix",
 }
 SOUND = {f"audio.{name}" for name in ("logmel", "fbank", "normalise", "specaugment", "frames", "patches", "waveform")}
 FUSED = {"fusion.concat", "fusion.gate", "fusion.late", "fusion.resampler", "pool.mean", "pool.first", "pool.attention"}
@@ -23,7 +24,7 @@ PAIRS = {"loss.regression", "loss.contrastive", "loss.sigmoid_contrastive", "los
 APPLIES = {
     **dict.fromkeys(("step", "compile_step", "export_step", "onnx_step"), STEPPED),
     "causal": {"attention.self"},
-    "padding": {"attention.self", "attention.cross", "text.bytes"} | SOUND | FUSED | PAIRS,
+    "padding": {"attention.self", "attention.cross", "attention.prefix", "text.bytes"} | SOUND | FUSED | PAIRS,
     "limits": {"position.learned"},
     "rows": STEPPED
     | SIGHT
