@@ -31,7 +31,7 @@ from atinuke.pipelines.validation import Validation, answer, batch_of, groups
 LABELS, TARGET = "labels", "input_ids"
 
 Pairs = Iterable[tuple[Sequence[Example], Any]]
-Write = Callable[[Validation, Batch], Sequence[str]]
+Write = Callable[[Batch], Sequence[str]]
 """Writes a text for each row of a batch, in which the target is left out."""
 
 
@@ -134,7 +134,7 @@ def translate(held: Validation, write: Write, way: Way) -> TranslationFigures:
     written: list[str] = []
     sources: list[str] = []
     for examples in groups(held.examples, way.size, way.console):
-        written += write(held, batch_of(held.run, examples, others))
+        written += write(batch_of(held.run, examples, others))
         right += [text_of(example[TARGET], held.tokenizer) for example in examples]
         sources += [text_of(example[texts[0]], held.tokenizer) for example in examples] if len(texts) == 1 else []
     return translation(written, right, sources or None)

@@ -38,7 +38,7 @@ class Decoder:
         self.capacity = 0
         self.state: tuple[Tensor, ...] = ()
         self.prepared: tuple[Any, ...] = ()  # none, or one: a tuple of tensors
-        if hasattr(model, "prepare"):
+        if hasattr(self.model, "prepare"):
             known = {name: tensor.to(self.device) for name, tensor in (given or {}).items()}
             self.prepared = (self.model.prepare(**known),)
 

@@ -14,9 +14,12 @@ from rich.console import Console
 
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
-from atinuke.pipelines import answers, charts
-from atinuke.pipelines.answers import Subset, Write
+from atinuke.pipelines import answers, charts, given
+from atinuke.pipelines.answers import Subset
+from atinuke.pipelines.fields import Text
 from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Regression
+from atinuke.pipelines.objective_text import Seq2Seq
+from atinuke.pipelines.run import writer
 from atinuke.pipelines.scores.classes import ClassFigures
 from atinuke.pipelines.scores.numbers import NumberFigures
 from atinuke.pipelines.scores.reading import ReadingFigures
@@ -56,13 +59,13 @@ def evaluate(
     subsets: bool = False,
     beams: int = 8,
     batch: int | None = None,
-    write: Write | None = None,
     console: Console | None = None,
 ) -> Evaluation:
     """Measures the run in a folder; `overrides` name other rows: `rows.validation.files=[/other/rows.jsonl]`.
 
     `subsets` measures classification with every set of optional fields too, the others hidden; `beams` is the width of
-    CTC's search; `batch` the number of rows at once, the recipe's unless given; `write` generates for seq2seq.
+    CTC's search; `batch` the number of rows at once, the recipe's unless given. Texts are written greedily, up to the
+    `length` of their field in tokens.
 
     Writes `evaluation.json` into the folder; of classes `confusion.png`, of subsets `subsets.png`.
 
@@ -89,8 +92,10 @@ def evaluate(
         case CTC():
             names = answers.classes_of(held, objective.scores)
             figures = answers.read(objective, names, beams, answers.answers(held, way))
-        case _ if name == "seq2seq" and write is not None:
-            figures = answers.translate(held, write, way)
+        case Seq2Seq():
+            run, field = writer(held.run, folder), held.examples.fields[answers.TARGET]
+            assert isinstance(field, Text)
+            figures = answers.translate(held, lambda batch: given.answers(run, batch, field.length), way)
         case _:
             raise fail(f"there are no figures for the objective {name}", where=str(folder))
     assert held.data.validation

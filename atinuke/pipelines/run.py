@@ -64,7 +64,11 @@ def open_run(folder: Path) -> Run:
     Raises:
         AtinukeError: see `open_model`; or it does not write texts, or its tokenizer is damaged.
     """
-    found = open_model(folder)
+    return writer(open_model(folder), folder)
+
+
+def writer(found: Trained, folder: Path) -> Run:
+    """The trained model of a folder as one that writes texts; errors as for `open_run`."""
     given = _given(found.checked)
     if found.recipe.tokenizer is None:
         raise fail("has no tokenizer", where=str(folder), fix="use a run that was trained on texts")

@@ -20,7 +20,7 @@ from atinuke.pipelines.objective_labels import CTC
 from atinuke.pipelines.scores.classes import ClassFigures
 from atinuke.pipelines.scores.numbers import NumberFigures
 from atinuke.pipelines.scores.retrieval import RetrievalFigures
-from atinuke.pipelines.validation import Validation, open_validation
+from atinuke.pipelines.validation import open_validation
 from tests.pipelines import senses
 
 QUIET = Console(quiet=True)
@@ -146,7 +146,7 @@ def test_texts_are_written_by_whoever_generates(runs: dict[str, Path]) -> None:
     held.examples.fields["input_ids"] = held.examples.fields["words"]  # a target like the source
     seen: list[set[str]] = []
 
-    def write(_: Validation, batch: dict[str, Tensor]) -> list[str]:
+    def write(batch: dict[str, Tensor]) -> list[str]:
         seen.append(set(batch))
         return ["ọ̀kan"] * len(batch["words"])
 
