@@ -38,9 +38,10 @@ class Decoder:
         self.capacity = 0
         self.state: tuple[Tensor, ...] = ()
         self.prepared: tuple[Any, ...] = ()  # none, or one: a tuple of tensors
-        if hasattr(self.model, "prepare"):
+        prepare = getattr(model, "prepare", None)
+        if prepare is not None:
             known = {name: tensor.to(self.device) for name, tensor in (given or {}).items()}
-            self.prepared = (self.model.prepare(**known),)
+            self.prepared = (prepare(**known),)
 
     def prefill(self) -> Tensor:
         """The logits `[batch, vocab_size]` after the last token of each prompt."""
