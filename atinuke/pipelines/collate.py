@@ -3,7 +3,7 @@
 Each field gives a tensor of its name, and each that may be padded or missing a mask too (`fields.mask_name`):
 
     audio     float32 [batch, samples], mask Bool [batch, samples]
-    text      int64 [batch, tokens],    mask Bool [batch, tokens]
+    text      int64 [batch, tokens],    mask Bool [batch, tokens]; maybe segments int64 [batch, tokens]
     image     uint8 [batch, channels, height, width]; if optional, mask Bool [batch]
     class     int64 [batch], -100 where it is missing
     classes   int64 [batch, targets], filled up with -100
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from atinuke.pipelines.examples import Example
-from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Image, Number, Text, mask_name
+from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Image, Number, Text, mask_name, segments_name
 from atinuke.pipelines.sampler import IGNORED, Batch
 
 
@@ -33,6 +33,12 @@ def collate(examples: Sequence[Example], fields: Mapping[str, Field]) -> Batch:
             case Audio():
                 batch[name], mask = _padded(values, field.multiple, np.float32)
             case Text():
+                segments = segments_name(field)
+                if segments:
+                    pairs = values
+                    values = [None if pair is None else pair[0] for pair in pairs]
+                    marks = [None if pair is None else pair[1] for pair in pairs]
+                    batch[segments], _ = _padded(marks, field.multiple, np.int64)
                 batch[name], mask = _padded(values, field.multiple, np.int64)
             case Image():
                 batch[name], mask = _stacked(values, (field.channels, *field.size))

@@ -15,7 +15,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from atinuke.core.errors import AtinukeError, Mistake, fail
 from atinuke.core.names import close
-from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Text, decode, mask_name
+from atinuke.pipelines.fields import (
+    Array,
+    Audio,
+    Class,
+    Classes,
+    Field,
+    Text,
+    columns,
+    decode,
+    mask_name,
+    segments_name,
+)
 from atinuke.pipelines.rows import Rows
 from atinuke.pipelines.tokenizer import Tokenizer
 
@@ -110,11 +121,11 @@ def scan(
 
     def look(start: int) -> tuple[int, list[Bad], set[str]]:
         wrong: list[Bad] = []
-        columns: set[str] = set()
+        there: set[str] = set()
         stop = min(start + CHUNK, len(rows))
         for index in range(start, stop):
             row = rows[index]
-            columns |= row.keys()
+            there |= row.keys()
             for name, field in fields.items():
                 try:
                     value = decode(field, row, tokenizer)
@@ -122,14 +133,14 @@ def scan(
                 except AtinukeError as error:
                     wrong.append(Bad(str(row.where), name, error.mistakes[0]))
                     faulty[index] = True
-        return stop - start, wrong, columns
+        return stop - start, wrong, there
 
     with progress, ThreadPoolExecutor(workers) as pool:
         task = progress.add_task("looking at every row", total=len(rows))
         try:
-            for count, wrong, columns in pool.map(look, range(0, len(rows), CHUNK)):
+            for count, wrong, there in pool.map(look, range(0, len(rows), CHUNK)):
                 found += wrong
-                seen |= columns
+                seen |= there
                 progress.advance(task, count)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -142,7 +153,8 @@ def scan(
 
 def _require_names(fields: Mapping[str, Field]) -> None:
     """Refuses fields whose tensors or masks would have one name in a batch."""
-    names = [*fields, *(mask for name, field in fields.items() if (mask := mask_name(name, field)))]
+    masks = (mask for name, field in fields.items() if (mask := mask_name(name, field)))
+    names = [*fields, *masks, *filter(None, map(segments_name, fields.values()))]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         fix = "call one mask otherwise by `mask`"
@@ -154,9 +166,10 @@ def _require_names(fields: Mapping[str, Field]) -> None:
 def _require_columns(fields: Mapping[str, Field], seen: set[str]) -> None:
     """A column that no row has is misspelt: rows without it would all be missing in silence."""
     for name, field in fields.items():
-        if field.column not in seen:
-            has = f"the columns: {', '.join(sorted(seen)) or 'none'}"
-            raise fail(f"no row has a column `{field.column}`", has, where=name, fix=close(field.column, seen))
+        for column in columns(field):
+            if column not in seen:
+                has = f"the columns: {', '.join(sorted(seen)) or 'none'}"
+                raise fail(f"no row has a column `{column}`", has, where=name, fix=close(column, seen))
 
 
 def _judge(found: list[Bad], faulty: int, rows: int, bad: Literal["stop", "skip"], console: Console) -> None:

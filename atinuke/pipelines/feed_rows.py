@@ -14,7 +14,19 @@ from atinuke.core.names import close
 from atinuke.core.rewrite import HEAD_LOSS
 from atinuke.pipelines.batches import Shuffled, in_order
 from atinuke.pipelines.examples import scan
-from atinuke.pipelines.fields import Audio, Class, Classes, Field, Image, Number, Text, mask_name, with_classes
+from atinuke.pipelines.fields import (
+    Audio,
+    Class,
+    Classes,
+    Field,
+    Image,
+    Number,
+    Text,
+    columns,
+    mask_name,
+    segments_name,
+    with_classes,
+)
 from atinuke.pipelines.loop import Feed, predicted_tokens
 from atinuke.pipelines.objective import Given, Making
 from atinuke.pipelines.recipe import Recipe, RowsData
@@ -61,8 +73,7 @@ def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: Wor
         tokenizer = _tokenizer(recipe, rows, tokenizer_file, console)
     fields = with_classes(data.fields, rows)
     _require_classes(trained, fields)
-    if tokenizer:
-        _require_room(trained, fields, recipe.objective.vocabulary(tokenizer))
+    _require_room(trained, fields, recipe.objective.vocabulary(tokenizer))
     quiet = console if world.rank == 0 else Console(quiet=True)
     train = scan(rows, fields, tokenizer, data.bad, quiet)
     validation = scan(open_rows(data.validation), fields, tokenizer, data.bad, quiet) if data.validation else None
@@ -117,6 +128,8 @@ def _given(fields: dict[str, Field]) -> Iterator[tuple[str, tuple[str, int]]]:
         yield name, KINDS[type(field)]
         if mask := mask_name(name, field):
             yield mask, ("bool", 1 if isinstance(field, Image) else 2)
+        if segments := segments_name(field):
+            yield segments, ("int64", 2)
 
 
 def _require_inputs(trained: CheckedGraph, given: Given) -> None:
@@ -180,14 +193,15 @@ def _tokenizer(recipe: Recipe, rows: Rows, path: Path, console: Console) -> Toke
         tokenizer = Tokenizer.load(wanted.file, wanted.end_of_text)
     else:
         assert wanted.vocab_size
-        columns = [field.column for field in _section(recipe).fields.values() if isinstance(field, Text)]
-        if not columns:
+        texts = [field for field in _section(recipe).fields.values() if isinstance(field, Text)]
+        names = [name for field in texts for name in columns(field)]
+        if not names:
             raise fail(
                 "there is no text to train a tokenizer on", where="tokenizer", fix="add a text field, or leave it out"
             )
-        texts = (row.get(column) for row in map(rows.__getitem__, range(len(rows))) for column in columns)
+        values = (row.get(name) for row in map(rows.__getitem__, range(len(rows))) for name in names)
         with console.status(f"training a tokenizer of {wanted.vocab_size:,} tokens"):
-            strings = (text for text in texts if isinstance(text, str))
+            strings = (text for text in values if isinstance(text, str))
             special = recipe.objective.special_tokens
             tokenizer = Tokenizer.train(strings, wanted.vocab_size, wanted.end_of_text, special)
     tokenizer.save(path)

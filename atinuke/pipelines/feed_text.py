@@ -36,11 +36,12 @@ def require(checked: CheckedGraph, trained: CheckedGraph, recipe: Recipe) -> Non
     require_text(checked, given=recipe.objective.reads_of_windows)
     if wanted.vocab_size:
         _require_room(checked, wanted.vocab_size)
+    elif wanted.file:
+        tokenizer = Tokenizer.load(wanted.file, wanted.end_of_text)
+        _require_room(checked, recipe.objective.vocabulary(tokenizer))
     _figures(checked, recipe)
     find(data.train)
     find(data.validation)
-    if wanted.file:
-        Tokenizer.load(wanted.file, wanted.end_of_text)
 
 
 def feed(

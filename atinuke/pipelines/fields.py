@@ -67,10 +67,16 @@ class Text(Section):
 
     A text of more than `length` tokens is a mistake, or with `cut` loses its end. Batches are padded and masked like
     those of `Audio`.
+
+    With `pair`, the text of that column comes behind it, after the tokenizer's end of text, and `cut` takes from the
+    longer of the two. `segments` names a tensor like the tokens, 0 for the first text and 1 for the second; that of a
+    pair is called `segment_ids` where no other name is given. Tokens and segments are int64 `[2, tokens]` then.
     """
 
     name: Literal["text"] = "text"
     column: str
+    pair: str | None = None
+    segments: str | None = None
     length: Positive
     cut: bool = False
     multiple: Positive = 1
@@ -125,6 +131,18 @@ def mask_name(name: str, field: Field) -> str | None:
     return None
 
 
+def segments_name(field: Field) -> str | None:
+    """What the segments of a text are called; None where it has none."""
+    if not isinstance(field, Text):
+        return None
+    return field.segments or ("segment_ids" if field.pair else None)
+
+
+def columns(field: Field) -> tuple[str, ...]:
+    """The columns that a field is read out of."""
+    return (field.column, field.pair) if isinstance(field, Text) and field.pair else (field.column,)
+
+
 def with_classes(fields: Mapping[str, Field], rows: Rows) -> dict[str, Field]:
     """The fields with the classes of the training rows filled in: in the order of numbers if all are, else of letters.
 
@@ -157,7 +175,7 @@ def decode(field: Field, row: Row, tokenizer: Tokenizer | None = None) -> Array 
         AtinukeError: it is missing and may not be, or cannot be read.
     """
     value = row.get(field.column)
-    if value is None:
+    if any(row.get(column) is None for column in columns(field)):
         if isinstance(field, Number) or not field.optional:
             raise fail("is missing", f"the row has: {', '.join(_given(row)) or 'nothing'}")
         return None
@@ -167,7 +185,7 @@ def decode(field: Field, row: Row, tokenizer: Tokenizer | None = None) -> Array 
         case Image():
             return read_picture(_file(value, row), field.channels, field.size)
         case Text():
-            return _tokens(field, value, tokenizer)
+            return _text(field, row, tokenizer)
         case Class():
             return np.array(_class(field, value), np.int64)
         case Classes():
@@ -191,16 +209,36 @@ def _file(value: object, row: Row) -> Path | bytes:
     raise fail("names no file", f"got {value!r:.40}")
 
 
-def _tokens(field: Text, value: object, tokenizer: Tokenizer | None) -> Array:
+def _text(field: Text, row: Row, tokenizer: Tokenizer | None) -> Array:
+    texts = [_tokens(row.get(column), tokenizer) for column in columns(field)]
+    if field.pair and tokenizer is None:
+        raise fail("a pair of texts needs a tokenizer, whose end of text stands between them")
+    between = len(texts) - 1
+    total = sum(map(len, texts)) + between
+    if total > field.length and not field.cut:
+        told = f"{total:,} tokens; at most {field.length:,}"
+        raise fail("is too long", told, fix="set `length` higher, or `cut: true`")
+    if not field.pair:
+        tokens = texts[0][: field.length]
+        return np.stack([tokens, np.zeros_like(tokens)]) if field.segments else tokens
+    assert tokenizer
+    if field.length < len(texts) + between:
+        raise fail("`length` has no room for a pair", f"it is {field.length}", fix="set it higher")
+    room = field.length - between
+    first, second = texts
+    kept = max(room // 2, room - len(second))  # of the first, where it is too long
+    first, second = first[:kept], second[: room - min(len(first), kept)]
+    tokens = np.concatenate([first, [tokenizer.end_of_text], second])
+    return np.stack([tokens, np.arange(len(tokens)) > len(first)]).astype(np.int64)
+
+
+def _tokens(value: object, tokenizer: Tokenizer | None) -> Array:
     if not isinstance(value, str):
         raise fail("is not a text", f"got {value!r:.40}")
     tokens = np.frombuffer(_utf8(value), np.uint8) if tokenizer is None else np.array(tokenizer.encode(value))
     if not len(tokens):
         raise fail("is an empty text", fix="write null where there is none")
-    if len(tokens) > field.length and not field.cut:
-        told = f"{len(tokens):,} tokens; at most {field.length:,}"
-        raise fail("is too long", told, fix="set `length` higher, or `cut: true`")
-    return tokens[: field.length].astype(np.int64)
+    return tokens.astype(np.int64)
 
 
 def _utf8(value: str) -> bytes:

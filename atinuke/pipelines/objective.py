@@ -161,13 +161,13 @@ class Objective(Section):
         """Whether its loss is the mean of minus the logarithm of a token's probability."""
         return False
 
-    def vocabulary(self, tokenizer: Tokenizer) -> int:
-        """How many tokens the graph must have room for.
+    def vocabulary(self, tokenizer: Tokenizer | None) -> int:
+        """How many tokens the graph must have room for; 0 where that is not known.
 
         Raises:
             AtinukeError: the tokenizer lacks a token that is needed.
         """
-        return tokenizer.vocab_size
+        return tokenizer.vocab_size if tokenizer else 0
 
     def gives(self, given: Given, making: Making) -> dict[str, tuple[str, int]]:
         """The tensors of a batch after `batch`, of those `given` by the fields of rows.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -12,8 +13,12 @@ from atinuke.core.graph import Graph, Input, Wire
 from atinuke.core.rewrite import head_loss
 from atinuke.pipelines.objective import LOSS, Added, Given, Making, Objective, output, sizes
 from atinuke.pipelines.sampler import IGNORED, Batch
+from atinuke.pipelines.tokenizer import Tokenizer
 
 TEXT, LABELS = "input_ids", "labels"
+MASK = "<|mask|>"
+BYTES = 256  # the tokens of a text without a tokenizer
+HIDDEN, SWAPPED = 0.8, 0.1  # the shares of chosen tokens that become the mask token, and a random one
 
 
 class Vocabulary(Objective):
@@ -99,3 +104,82 @@ class Seq2Seq(NextTokens):
 
     reads: ClassVar[frozenset[str]] = frozenset({"rows"})
     name: Literal["seq2seq"]
+
+
+class Masked(Vocabulary):
+    """Predict tokens that are hidden in a text (Devlin et al., 2019), of the texts of `data` or of the text field
+    `input_ids` of rows.
+
+    Of the tokens of each row `share` are chosen, at least one. Of these 80 % become the mask token, 10 % any token of
+    the vocabulary, and 10 % stay; the labels of all others are -100. Special tokens and padding are never chosen. What
+    is chosen follows from the seed and the number of the row: a resumed run chooses the same, and so does every
+    evaluation.
+
+    `mask_token` is a special token of the tokenizer (a tokenizer that is trained for the run gets it), or a free number
+    beyond the tokens, for which the graph has room. Where the graph reads them, `data` gives it `attention_mask`, true
+    for every token, and `segment_ids`, 0.
+    """
+
+    reads_of_windows: ClassVar[tuple[str, ...]] = (TEXT, "attention_mask", "segment_ids")
+
+    name: Literal["masked"]
+    share: Annotated[float, Field(gt=0, le=1)] = 0.15
+    mask_token: str | Annotated[int, Field(ge=0)] = MASK
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        return isinstance(self.mask_token, str)
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        return (self.mask_token,) if isinstance(self.mask_token, str) else ()
+
+    def vocabulary(self, tokenizer: Tokenizer | None) -> int:
+        return max(tokenizer.vocab_size if tokenizer else BYTES, 1 + self._mask(tokenizer))
+
+    def gives(self, given: Given, making: Making) -> dict[str, tuple[str, int]]:
+        found = super().gives(given, making)
+        mask = making.masks[TEXT]
+        if mask not in making.inputs:
+            what = f"the graph has no input `{mask}`, the mask of the text"
+            fix = f"let `mask` of the field `{TEXT}` name the graph's input that hides padding"
+            raise fail(what, f"its inputs: {', '.join(sorted(making.inputs))}", where="rows.fields", fix=fix)
+        return found
+
+    def batch(self, batch: Batch, numbers: Sequence[int], making: Making) -> Batch:
+        tokens, real = batch[TEXT].numpy(), batch[making.masks[TEXT]].numpy()
+        special = list(making.tokenizer.special.values()) if making.tokenizer else []
+        mask, vocabulary = self._mask(making.tokenizer), making.tokenizer.vocab_size if making.tokenizer else BYTES
+        open_ = real & ~np.isin(tokens, special)
+        given, labels = tokens.copy(), np.full_like(tokens, IGNORED)
+        for row, number in enumerate(numbers):
+            places = np.flatnonzero(open_[row])
+            if not len(places):
+                continue
+            random = making.random(number)
+            chosen = random.choice(places, max(1, round(self.share * len(places))), replace=False)
+            fate = random.random(len(chosen))
+            swapped = chosen[(fate >= HIDDEN) & (fate < HIDDEN + SWAPPED)]
+            labels[row, chosen] = tokens[row, chosen]
+            given[row, chosen[fate < HIDDEN]] = mask
+            given[row, swapped] = random.integers(vocabulary, size=len(swapped))
+        return {**batch, TEXT: torch.from_numpy(given), LABELS: torch.from_numpy(labels)}
+
+    def windows(self, batch: Batch, numbers: Sequence[int], making: Making) -> Batch:
+        mask = making.masks[TEXT]
+        whole = {TEXT: batch[TEXT], mask: batch[LABELS] != IGNORED, "segment_ids": torch.zeros_like(batch[TEXT])}
+        made = self.batch(whole, numbers, making)
+        return {name: tensor for name, tensor in made.items() if name in making.inputs}
+
+    def _mask(self, tokenizer: Tokenizer | None) -> int:
+        if isinstance(self.mask_token, int):
+            return self.mask_token
+        special = tokenizer.special if tokenizer else {}
+        if self.mask_token not in special:
+            raise fail(
+                f"the tokenizer has no special token `{self.mask_token}` to hide others with",
+                f"its special tokens: {', '.join(special) or 'none'}",
+                where="objective.mask_token",
+                fix="name one of them, or a number beyond the tokens for which the graph has room",
+            )
+        return special[self.mask_token]

@@ -26,14 +26,14 @@ from atinuke.core.errors import fail
 from atinuke.core.files import exists, is_file
 from atinuke.pipelines.fields import Field as Field_
 from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Given, Regression
-from atinuke.pipelines.objective_text import Causal, Seq2Seq
-from atinuke.pipelines.rows import Manifest, Source, Table
+from atinuke.pipelines.objective_text import Causal, Masked, Seq2Seq
+from atinuke.pipelines.rows import Manifest, Sentences, Source, Table
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.text import Split
 from atinuke.pipelines.tokenizer import END_OF_TEXT
 
 AnyObjective = Annotated[
-    Causal | Seq2Seq | Given | Classification | Regression | Contrastive | CTC, Field(discriminator="name")
+    Causal | Seq2Seq | Masked | Given | Classification | Regression | Contrastive | CTC, Field(discriminator="name")
 ]
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -235,7 +235,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
 
     def source(source: Source) -> Source:
         match source:
-            case Manifest() | Table():
+            case Manifest() | Table() | Sentences():
                 return source.model_copy(update={"files": paths(source.files)})
             case _ if source.path:
                 return source.model_copy(update={"path": path(source.path)})

@@ -4,6 +4,7 @@
 train: {name: manifest, files: [train/*.jsonl]}     # {"sound": "wavs/1.wav", "label": "seven"}, an object a line
 train: {name: folders, path: flowers}               # flowers/rose/1.jpg gives {"file": "rose/1.jpg", "class": "rose"}
 train: {name: table, files: [train.tsv]}            # .csv, .tsv, .parquet; a first line names the columns
+train: {name: sentences, files: [texts/*.txt]}      # {"first": "It rains.", "second": "We stay in.", "next": "yes"}
 train: {name: datasets, path: saved, split: train}  # needs atinuke[datasets]
 ```
 
@@ -70,7 +71,22 @@ class Datasets(Section):
         return self
 
 
-Source = Annotated[Manifest | Folders | Table | Datasets, Field(discriminator="name")]
+class Sentences(Section):
+    """Pairs of neighbouring sentences, or lines, of texts (see `atinuke.pipelines.text` for `field` and `split`).
+
+    The columns are `first`, `second` and `next`: `yes`, or `no` for half of them, whose second is another sentence. The
+    same `seed` gives the same pairs.
+    """
+
+    name: Literal["sentences"] = "sentences"
+    files: Names
+    by: Literal["sentence", "line"] = "sentence"
+    field: str = "text"
+    split: text.Split = "file"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+Source = Annotated[Manifest | Folders | Table | Sentences | Datasets, Field(discriminator="name")]
 
 
 class Row(dict[str, Any]):
@@ -112,6 +128,8 @@ def open_rows(source: Source) -> Rows:
                 rows = Parquet(found)
             else:
                 rows = Listed([row for file in found for row in _cells(file)], _fingerprint(found))
+        case Sentences():
+            rows = _sentences(source)
         case Datasets():
             rows = _datasets(source)
     if not len(rows):
@@ -231,6 +249,18 @@ def _cells(file: Path) -> Iterator[Row]:
                 yield Row({name: cell or None for name, cell in zip(header, cells, strict=True)}, where, file.parent)
     except csv.Error as error:
         raise fail(f"is not {kind[1:].upper()}", str(error), where=Place(str(file), reader.line_num)) from None
+
+
+def _sentences(source: Sentences) -> Rows:
+    from atinuke.pipelines import sentences
+
+    found = text.find(source.files)
+    documents = [
+        sentences.split(document, source.by)
+        for file in found
+        for document in text.documents(file, source.field, source.split)
+    ]
+    return sentences.Sentences(documents, source.seed, _fingerprint(found), ", ".join(source.files))
 
 
 def _datasets(source: Datasets) -> Rows:

@@ -51,6 +51,8 @@ class Tokenizer:
                 where=where,
                 fix="say which one ends a text",
             )
+        self.special: dict[str, int] = special
+        """The special tokens, which no text gives."""
         self.end_of_text: int = special[end_of_text]
         """The token that ends a document."""
         self.vocab_size: int = 1 + max(self._inner.get_vocab().values())

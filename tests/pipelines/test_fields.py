@@ -164,3 +164,29 @@ def test_sections_are_strict(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         adapter.validate_python(wrong)
     assert adapter.validate_python({"name": "image", "column": "c", "size": [4, 5]}) == Image(column="c", size=(4, 5))
+
+
+@pytest.mark.parametrize(("length", "kept"), [(99, (6, 3)), (9, (5, 3)), (7, (3, 3)), (6, (2, 3)), (3, (1, 1))])
+def test_pairs_of_texts_and_their_segments(length: int, kept: tuple[int, int]) -> None:
+    tokenizer = trained()
+    texts = {"a": "QQQQQQ", "b": "ZZZ"}
+    first, second = (tokenizer.encode(text)[:count] for text, count in zip(texts.values(), kept, strict=True))
+    assert (len(tokenizer.encode("QQQQQQ")), len(tokenizer.encode("ZZZ"))) == (6, 3)
+    field = Text(column="a", pair="b", length=length, cut=True)
+    found = decode(field, row(texts), tokenizer)
+    assert found is not None
+    assert found.dtype == np.int64
+    assert found[0].tolist() == [*first, tokenizer.end_of_text, *second]
+    assert found[1].tolist() == [0] * (kept[0] + 1) + [1] * kept[1]
+
+
+def test_what_a_pair_needs() -> None:
+    field = Text(column="a", pair="b", length=9)
+    assert "a pair of texts needs a tokenizer" in failure(lambda: decode(field, row({"a": "x", "b": "y"})))
+    assert failure(lambda: decode(field, row({"a": "x", "b": None}))) == "is missing\n  the row has: a"
+    assert "is too long\n  10 tokens; at most 9" in failure(
+        lambda: decode(field, row({"a": "QQQQQQ", "b": "ZZZ"}), trained())
+    )
+    alone = decode(Text(column="a", segments="s", length=9), row({"a": "xy"}))
+    assert alone is not None
+    assert alone.tolist() == [[120, 121], [0, 0]]
