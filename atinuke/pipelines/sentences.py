@@ -32,7 +32,8 @@ class Sentences:
     def __init__(self, documents: Sequence[Sequence[str]], seed: int, fingerprint: str, where: str) -> None:
         self._sentences = [sentence for document in documents for sentence in document]
         self._where, self._seed = where, seed
-        starts, first = [], 0
+        starts: list[int] = []
+        first = 0
         for document in documents:
             starts += range(first, first + len(document) - 1)
             first += len(document)
