@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from atinuke.compile.front import open_graph
+from atinuke.compile.front import check_graph, open_graph
 from atinuke.compile.module import build
 from atinuke.compile.step import can_step, plan_steps
 from atinuke.core import dims
@@ -13,6 +13,7 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.pipelines import checkpoint
 from atinuke.pipelines.feed_text import require_text
+from atinuke.pipelines.part import part
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.train import GRAPH, RECIPE, TOKENIZER
@@ -52,10 +53,23 @@ def open_model(folder: Path) -> Trained:
     recipe = load_recipe(folder / RECIPE)
     checked = open_graph(str(folder / GRAPH))
     checkpoint.verify(found[-1])
+    trained = recipe.objective.trained(checked)
+    checked = _trained_part(checked, trained)
     model = build(checked).eval()
-    added = recipe.objective.trained(checked).graph.nodes.keys() - checked.graph.nodes.keys()
+    added = trained.graph.nodes.keys() - checked.graph.nodes.keys()
     checkpoint.load_weights(model, found[-1] / checkpoint.WEIGHTS, added)
     return Trained(recipe, checked, model, found[-1].name)
+
+
+def _trained_part(checked: CheckedGraph, trained: CheckedGraph) -> CheckedGraph:
+    """The graph without the outputs that training left out: what only they depend on has no weights."""
+    graph = checked.graph
+    there = {
+        name: wire
+        for name, wire in graph.outputs.items()
+        if part(graph, {name: wire}).nodes.keys() <= trained.graph.nodes.keys()
+    }
+    return checked if len(there) == len(graph.outputs) else check_graph(part(graph, there))
 
 
 def open_run(folder: Path) -> Run:

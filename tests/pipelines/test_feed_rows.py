@@ -11,6 +11,8 @@ import soundfile
 import torch
 from rich.console import Console
 
+from atinuke.compile.front import open_graph
+from atinuke.core.dump import dump
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import log, train
 from atinuke.pipelines.loop import Loop
@@ -172,3 +174,14 @@ def test_labels_in_order_are_learnt_and_rows_of_too_few_frames_are_counted(spoke
 def test_the_blank_is_one_class_more_than_the_rows_have(spoken: Path, override: str, message: str) -> None:
     with pytest.raises(AtinukeError, match=message):
         start(spoken, "run", override)
+
+
+def test_what_training_left_out_is_not_in_the_model(tones: Path) -> None:
+    nodes, outputs = dump(open_graph("audio-encoder").graph).split("\noutputs: {")
+    head = "  R: {use: head.regression, in: pool, with: {d_model: $d_model}}"
+    graph = f"{nodes}\n{head}\noutputs: {{score: R, {outputs}"
+    (tones / "two-heads.yaml").write_text(graph)
+    start(tones, "run", "graph.use=two-heads.yaml", "steps=3")
+    run = open_model(tones / "run")
+    assert set(run.checked.body.outputs) == {"logits", "last_hidden_state"}
+    assert run.model(torch.zeros(1, 400)).logits.shape == (1, 2)
