@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from atinuke.compile.front import check_graph as check_graph
     from atinuke.compile.front import open_graph as open_graph
     from atinuke.compile.module import build as build
+    from atinuke.core.component import Choice as Choice
     from atinuke.core.component import Component as Component
     from atinuke.core.component import Rewrite as Rewrite
     from atinuke.core.errors import AtinukeError as AtinukeError
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AtinukeError": "atinuke.core.errors",
+    "Choice": "atinuke.core.component",
     "Component": "atinuke.core.component",
     "Graph": "atinuke.core.graph",
     "Registry": "atinuke.core.registry",
@@ -33,6 +35,7 @@ _PUBLIC = {
 
 __all__ = [
     "AtinukeError",
+    "Choice",
     "Component",
     "Graph",
     "Registry",

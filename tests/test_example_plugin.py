@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from atinuke import graphs
 from atinuke.compile.meta import MetaProbe
@@ -21,6 +22,8 @@ from atinuke.core.check import CheckedGraph, check
 from atinuke.core.errors import AtinukeError
 from atinuke.core.graph import Graph, Range, frozen
 from atinuke.core.registry import Registry
+from atinuke.pipelines import log, train
+from atinuke.pipelines.recipe import load_recipe
 
 PAIRS = Path(__file__).parents[1] / "examples" / "atinuke-strided" / "pairs.yaml"
 
@@ -99,7 +102,7 @@ def test_a_broken_plugin_stops_the_graph_that_names_it() -> None:
         "pairs.yaml:21  E: plugin `broken` cannot be imported\n"
         "  ModuleNotFoundError: No module named 'a_module_that_is_not_there'\n"
         "  it is atinuke_broken of package atinuke-broken 1.0\n"
-        "  to fix: repair or uninstall it; graphs that do not name it are not affected"
+        "  to fix: repair or uninstall it; what does not name it is not affected"
     )
 
 
@@ -135,3 +138,55 @@ def test_the_command_line_says_it_without_a_traceback(bad_neighbours: Path) -> N
     assert refused.stderr.startswith(f"{broken}:21  E: plugin `broken` cannot be imported\n")
     assert "Traceback" not in refused.stderr
     assert "atinuke_broken" not in taken.stdout + taken.stderr
+
+
+RECIPE = """
+graph: {use: twins.yaml}
+rows:
+  train: {name: "strided:counting", count: 8}
+  fields: {input_ids: {name: text, column: text, length: 8, mask: mask}}
+objective: {name: "strided:agreement", pair: [one, two]}
+optimiser: {name: adamw, lr: 1e-2}
+schedule: {name: cosine}
+steps: 20
+batch: 4
+"""
+TWINS = """
+atinuke: 1
+axes: {batch: 1..8, sequence: 1..8}
+inputs: {input_ids: "int64[batch, sequence]", mask: "bool[batch, sequence]"}
+nodes:
+  E: {use: text.embedding, in: input_ids, with: {vocab_size: 256, d_model: 8, scale: 50}}
+  pool: {use: pool.mean, in: {x: E, mask: mask}}
+  A: {use: head.regression, in: pool, with: {d_model: 8}}
+  B: {use: head.regression, in: pool, with: {d_model: 8}}
+outputs: {one: A, two: B}
+"""
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Path:
+    (tmp_path / "twins.yaml").write_text(TWINS)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path / "recipe.yaml"
+
+
+def test_its_objective_trains_on_its_source_of_rows(twins: Path) -> None:
+    train.start(load_recipe(twins), twins.parent / "run", Console(quiet=True))
+    losses = [record["loss"] for record in log.read(twins.parent / "run" / "log.jsonl")]
+    assert losses[-1] < 0.1 * losses[0]
+    assert load_recipe(twins.parent / "run" / "recipe.yaml").rows == load_recipe(twins).rows
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.pairs=[one]", "unknown key `objective.pairs`\n  to fix: use `pair`"),
+        ("objective.name=strided:agrement", "no objective is called `strided:agrement`\n  to fix: use `strided:agree"),
+        ("rows.train.count=0", "`rows.train.count` must be greater than 0"),
+        ("rows.train.name=stride:counting", "no plugin called `stride` is installed\n  to fix: use `strided:`"),
+    ],
+)
+def test_its_settings_are_read_like_those_of_built_ins(twins: Path, override: str, message: str) -> None:
+    with pytest.raises(AtinukeError, match=message):
+        load_recipe(twins, [override])

@@ -1,12 +1,14 @@
 """Commands about plugins and their components."""
 
 import sys
+from collections.abc import Callable, Mapping
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from atinuke.cli.say import NONE, AsJson, say, say_json
+from atinuke.core.component import Choice, Component
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.registry import Registry
 
@@ -46,25 +48,34 @@ def _fits(text: str) -> None:
 
 @app.command(name="list")
 def list_components(json: AsJson = False) -> None:
-    """List all components; a broken plugin is named, and hurts no other."""
+    """List all components, objectives and sources; a broken plugin is named, and hurts no other."""
     registry = Registry()
-    found: dict[str, dict[str, str]] = {}
+    kinds: dict[str, Callable[[str], Mapping[str, Component | Choice]]] = {
+        "components": registry.components,
+        "objectives": registry.objectives,
+        "sources": registry.sources,
+    }
+    found: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
     broken: dict[str, str] = {}
     for plugin in ("", *registry.plugins()):
         try:
-            found[plugin] = {name: component.summary for name, component in registry.components(plugin).items()}
+            listed = {kind: records(plugin) for kind, records in kinds.items()}
         except AtinukeError as error:
             broken[plugin] = str(error)
+            continue
+        for kind, records in listed.items():
+            found[kind] |= {name: record.summary for name, record in records.items()}
     if json:
-        say_json(
-            {"components": {name: text for part in found.values() for name, text in part.items()}, "broken": broken}
-        )
+        say_json({**found, "broken": broken})
         return
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)
-    for part in found.values():
-        for name, summary in part.items():
+    for kind, summaries in found.items():
+        if kind != "components":
+            table.add_row()
+            table.add_row(f"{kind}, for recipes")
+        for name, summary in summaries.items():
             table.add_row(name, summary)
     say(table, *broken.values())
 

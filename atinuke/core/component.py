@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from atinuke.core.graph import Graph
 
 NAME = re.compile(r"([a-z][a-z0-9_-]*:)?[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
+WORD = re.compile(r"[a-z][a-z0-9_]*")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -63,6 +64,24 @@ class Component:
         if not inspect.isclass(cls):
             raise fail(f"`{self.target}` is not a class", fix=f"let component `{self.name}` name an nn.Module class")
         return cls
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An objective or a source of rows that recipes can name.
+
+    `name` is one word (a third party's gets its plugin's name in front: `strided:focal`); `target` is the import string
+    of its class, whose fields are the settings.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        _require(WORD.fullmatch(self.name), self.name, "the name of an objective or source must be a word")
+        _require(isinstance(self.summary, str), repr(self.summary), f"the summary of `{self.name}` must be a text")
+        _require(TARGET.fullmatch(self.target), self.target, "a target must look like `package.module:Class`")
 
 
 @dataclass(frozen=True)

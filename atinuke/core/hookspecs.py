@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from atinuke.core.component import Component, Rewrite
+from atinuke.core.component import Choice, Component, Rewrite
 
 PROJECT = "atinuke"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -14,6 +14,16 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def atinuke_components() -> Iterable[Component]:  # type: ignore[empty-body]
     """Yields the components that graph files can name."""
+
+
+@hookspec
+def atinuke_objectives() -> Iterable[Choice]:  # type: ignore[empty-body]
+    """Yields the objectives that recipes can name: subclasses of `atinuke.pipelines.objective.Objective`."""
+
+
+@hookspec
+def atinuke_sources() -> Iterable[Choice]:  # type: ignore[empty-body]
+    """Yields the sources of rows that recipes can name: subclasses of `atinuke.pipelines.rows.Source`."""
 
 
 @hookspec

@@ -14,13 +14,13 @@ from typing import TypeVar
 import pluggy
 
 from atinuke.core import hookspecs
-from atinuke.core.component import Component, Rewrite
+from atinuke.core.component import Choice, Component, Rewrite
 from atinuke.core.errors import AtinukeError, Mistake, fail
 
 GROUP = "atinuke"
 BUILTINS = "atinuke.plugins"
 
-Record = TypeVar("Record", Component, Rewrite)
+Record = TypeVar("Record", Choice, Component, Rewrite)
 
 
 class Registry:
@@ -43,6 +43,14 @@ class Registry:
         """The components of one plugin ("" is the built-ins), by the names that graph files use."""
         return self._records(plugin, "atinuke_components", Component)
 
+    def objectives(self, plugin: str = "") -> dict[str, Choice]:
+        """The objectives of one plugin ("" is the built-ins), by the names that recipes use."""
+        return self._records(plugin, "atinuke_objectives", Choice)
+
+    def sources(self, plugin: str = "") -> dict[str, Choice]:
+        """The sources of rows of one plugin ("" is the built-ins), by the names that recipes use."""
+        return self._records(plugin, "atinuke_sources", Choice)
+
     def rewrites(self, plugin: str = "") -> dict[str, Rewrite]:
         """The rewrites of one plugin ("" is the built-ins), by name."""
         return self._records(plugin, "atinuke_rewrites", Rewrite)
@@ -54,6 +62,14 @@ class Registry:
             AtinukeError: nothing has that name, or its plugin is missing, broken or clashes with another.
         """
         return self._find(name, self.components, "component", "atinuke plugins list")
+
+    def objective(self, name: str) -> Choice:
+        """The record of an objective; errors as for `component`."""
+        return self._find(name, self.objectives, "objective", "atinuke plugins list")
+
+    def source(self, name: str) -> Choice:
+        """The record of a source of rows; errors as for `component`."""
+        return self._find(name, self.sources, "source", "atinuke plugins list")
 
     def rewrite(self, name: str) -> Rewrite:
         """The record of a rewrite; errors as for `component`."""
@@ -99,7 +115,7 @@ class Registry:
             raise fail(
                 f"plugin `{plugin or BUILTINS}` fails in `{hook}`",
                 f"{type(error).__name__}: {error}",
-                fix="repair or uninstall it; graphs that do not name it are not affected",
+                fix="repair or uninstall it; what does not name it is not affected",
             ) from error
 
     def _manager(self, plugin: str) -> pluggy.PluginManager:
@@ -130,7 +146,7 @@ class Registry:
                 f"plugin `{plugin}` cannot be imported",
                 f"{type(error).__name__}: {error}",
                 f"it is {_provider(found[0])}",
-                fix="repair or uninstall it; graphs that do not name it are not affected",
+                fix="repair or uninstall it; what does not name it is not affected",
             ) from error
 
 
@@ -151,7 +167,7 @@ def _manage(name: str, module: ModuleType) -> pluggy.PluginManager:
             Mistake(
                 f"plugin `{name}` has a hook that does not exist or does not fit",
                 details=(str(error).strip().splitlines()[0],),
-                fix="the hooks are atinuke_components() and atinuke_rewrites()",
+                fix=f"the hooks are {', '.join(name for name in vars(hookspecs) if name.startswith('atinuke_'))}",
             )
         ) from None
     return manager

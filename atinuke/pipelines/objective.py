@@ -15,14 +15,16 @@ from pydantic import Field
 from atinuke.compile.front import check_graph
 from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
+from atinuke.core.component import Choice
 from atinuke.core.dims import Size
 from atinuke.core.errors import fail
 from atinuke.core.fit import Type
 from atinuke.core.graph import Graph, Input, Node, Range, Wire, frozen
 from atinuke.core.names import close
+from atinuke.core.registry import Registry
 from atinuke.core.rewrite import prune
 from atinuke.pipelines.sampler import Batch
-from atinuke.pipelines.section import Section
+from atinuke.pipelines.section import Chosen
 from atinuke.pipelines.tokenizer import Tokenizer
 
 LOSS = "loss"
@@ -58,11 +60,12 @@ class Making:
         return np.random.default_rng([self.seed, number, 1 if self.training else 2])
 
 
-class Objective(Section):
+class Objective(Chosen):
     """`losses` are weights of further scalar outputs of the graph that are added to the objective's own loss, which has
     the weight `weight`.
 
-    A new objective says at least what it has `added` to a graph.
+    A new objective is a subclass that says at least what it has `added` to a graph; a plugin names it in the hook
+    `atinuke_objectives`.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"rows"})
@@ -73,9 +76,12 @@ class Objective(Section):
     reads_of_windows: ClassVar[tuple[str, ...]] = ("input_ids",)
     """What it can feed of the inputs of a graph where it reads `data`."""
 
-    name: str
     losses: dict[str, float] = Field(default_factory=dict)
     weight: Annotated[float, Field(ge=0)] = 1.0
+
+    @classmethod
+    def find(cls, name: str) -> Choice:
+        return Registry().objective(name)
 
     def added(self, checked: CheckedGraph, prefix: str = "") -> Added:
         """What it adds to a graph. Names of new nodes and outputs begin with `prefix`; its own loss is `loss`.

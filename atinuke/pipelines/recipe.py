@@ -25,16 +25,13 @@ from atinuke.core.document import parse, read_text
 from atinuke.core.errors import fail
 from atinuke.core.files import exists, is_file
 from atinuke.pipelines.fields import Field as Field_
-from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Given, Regression
-from atinuke.pipelines.objective_text import Causal, Masked, Seq2Seq
-from atinuke.pipelines.rows import Manifest, Sentences, Source, Table
+from atinuke.pipelines.objective import Objective
+from atinuke.pipelines.objective_text import Causal
+from atinuke.pipelines.rows import Source
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.text import Split
 from atinuke.pipelines.tokenizer import END_OF_TEXT
 
-AnyObjective = Annotated[
-    Causal | Seq2Seq | Masked | Given | Classification | Regression | Contrastive | CTC, Field(discriminator="name")
-]
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -167,7 +164,7 @@ class Recipe(Section):
     data: Data | None = None
     rows: RowsData | None = None
     tokenizer: Tokenizer | None = None
-    objective: AnyObjective = Causal(name="causal")
+    objective: Objective = Causal(name="causal")
     optimiser: Annotated[AdamW | SGD, Field(discriminator="name")]
     schedule: Annotated[Cosine | WSD, Field(discriminator="name")]
     steps: Positive
@@ -234,12 +231,12 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
         )
 
     def source(source: Source) -> Source:
-        match source:
-            case Manifest() | Table() | Sentences():
-                return source.model_copy(update={"files": paths(source.files)})
-            case _ if source.path:
-                return source.model_copy(update={"path": path(source.path)})
-        return source
+        made: dict[str, Any] = {}
+        if files := getattr(source, "files", None):
+            made["files"] = paths(files)
+        if folder := getattr(source, "path", None):
+            made["path"] = path(folder)
+        return source.model_copy(update=made)
 
     data, rows, graph, tokenizer = recipe.data, recipe.rows, recipe.graph, recipe.tokenizer
     beside = is_file(Path(path(graph.use)))  # else it must be the name of a graph that ships

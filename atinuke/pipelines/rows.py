@@ -22,21 +22,46 @@ from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
+from atinuke.core.component import Choice
 from atinuke.core.errors import AtinukeError, Place, fail
+from atinuke.core.registry import Registry
 from atinuke.pipelines import text
-from atinuke.pipelines.section import Section
+from atinuke.pipelines.section import Chosen
 
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
-class Manifest(Section):
+class Source(Chosen):
+    """Where rows come from. A new source is a subclass with `open`; a plugin names it in the hook `atinuke_sources`.
+
+    Settings called `files` (names or patterns) and `path` are relative to the recipe, and absolute when it is read.
+    """
+
+    @classmethod
+    def find(cls, name: str) -> Choice:
+        return Registry().source(name)
+
+    def open(self) -> "Rows":
+        """Its rows, which may be none.
+
+        Raises:
+            AtinukeError: a file is missing, unreadable or not of its format, or a library is missing.
+        """
+        raise NotImplementedError
+
+
+class Manifest(Source):
     """JSON lines files (`.gz` too), or patterns of them; a value of `null` is missing."""
 
     name: Literal["manifest"] = "manifest"
     files: Names
 
+    def open(self) -> "Rows":
+        found = text.find(self.files)
+        return Listed([row for file in found for row in _manifest(file)], _fingerprint(found))
 
-class Folders(Section):
+
+class Folders(Source):
     """A folder of folders, each named after the class of all files below it.
 
     The columns are `file` and `class`. Hidden files, and files beside the folders, are no rows.
@@ -45,8 +70,11 @@ class Folders(Section):
     name: Literal["folders"] = "folders"
     path: str
 
+    def open(self) -> "Rows":
+        return _folders(Path(self.path).expanduser())
 
-class Table(Section):
+
+class Table(Source):
     """CSV (RFC 4180), TSV (no quoting) or Parquet files, or patterns of them; an empty cell is missing.
 
     Tables are held in memory.
@@ -55,8 +83,17 @@ class Table(Section):
     name: Literal["table"] = "table"
     files: Names
 
+    def open(self) -> "Rows":
+        found = text.find(self.files)
+        parquet = [file.suffix.lower() == ".parquet" for file in found]
+        if any(parquet) and not all(parquet):
+            raise fail("Parquet and other tables cannot be one source", where=", ".join(self.files))
+        if any(parquet):
+            return Parquet(found)
+        return Listed([row for file in found for row in _cells(file)], _fingerprint(found))
 
-class Datasets(Section):
+
+class Datasets(Source):
     """A Hugging Face data set: saved or laid out in the folder `path`, or called `hub` on their hub."""
 
     name: Literal["datasets"] = "datasets"
@@ -70,8 +107,11 @@ class Datasets(Section):
             raise ValueError("must have either `path` or `hub`")
         return self
 
+    def open(self) -> "Rows":
+        return _datasets(self)
 
-class Sentences(Section):
+
+class Sentences(Source):
     """Pairs of neighbouring sentences, or lines, of texts (see `atinuke.pipelines.text` for `field` and `split`).
 
     The columns are `first`, `second` and `next`: `yes`, or `no` for half of them, whose second is another sentence. The
@@ -85,8 +125,8 @@ class Sentences(Section):
     split: text.Split = "file"
     seed: Annotated[int, Field(ge=0)] = 0
 
-
-Source = Annotated[Manifest | Folders | Table | Sentences | Datasets, Field(discriminator="name")]
+    def open(self) -> "Rows":
+        return _sentences(self)
 
 
 class Row(dict[str, Any]):
@@ -112,26 +152,7 @@ def open_rows(source: Source) -> Rows:
     Raises:
         AtinukeError: a file is missing, unreadable or not of its format, there is no row, or a library is missing.
     """
-    rows: Rows
-    match source:
-        case Manifest(files=files):
-            found = text.find(files)
-            rows = Listed([row for file in found for row in _manifest(file)], _fingerprint(found))
-        case Folders(path=path):
-            rows = _folders(Path(path).expanduser())
-        case Table(files=files):
-            found = text.find(files)
-            parquet = [file.suffix.lower() == ".parquet" for file in found]
-            if any(parquet) and not all(parquet):
-                raise fail("Parquet and other tables cannot be one source", where=", ".join(files))
-            if any(parquet):
-                rows = Parquet(found)
-            else:
-                rows = Listed([row for file in found for row in _cells(file)], _fingerprint(found))
-        case Sentences():
-            rows = _sentences(source)
-        case Datasets():
-            rows = _datasets(source)
+    rows = source.open()
     if not len(rows):
         raise fail("has no rows", where=", ".join(getattr(source, "files", None) or [str(source)]))
     return rows

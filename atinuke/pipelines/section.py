@@ -5,11 +5,12 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 
+from atinuke.core.component import Choice, import_target
 from atinuke.core.document import Document, KeyPath, parse
 from atinuke.core.errors import AtinukeError, Mistake, Place, fail, raise_all
 from atinuke.core.names import close
@@ -22,6 +23,64 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=Section)
+
+
+class Chosen(Section):
+    """A section that a plugin may provide: its key `name` finds the class whose settings the other keys are.
+
+    A direct subclass is a kind of sections (objectives, sources), and `find` knows the records of that kind. Where it
+    stands as a field, any class of the kind that is registered may stand.
+    """
+
+    name: str
+
+    @classmethod
+    def find(cls, name: str) -> Choice:
+        """The record of a name; raises AtinukeError."""
+        raise NotImplementedError
+
+    @classmethod
+    def named(cls, name: str) -> type[Self]:
+        """The class that a name stands for.
+
+        Raises:
+            AtinukeError: there is none, or its plugin is missing, broken, or names another kind of thing.
+        """
+        record = cls.find(name)
+        found = import_target(record.target)
+        if not (isinstance(found, type) and issubclass(found, cls)):
+            raise fail(f"`{record.target}` is no subclass of {cls.__module__}.{cls.__name__}", fix="repair the plugin")
+        return found
+
+    @classmethod
+    def is_kind(cls) -> bool:
+        """Whether this is a kind of sections, and not one of them."""
+        return Chosen in cls.__bases__
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        if cls.__bases__ == (Section,) or not cls.is_kind():  # the first is this class, which has no name yet
+            return handler(source)
+        dumped = core_schema.plain_serializer_function_ser_schema(
+            lambda section, info: section.model_dump(mode=info.mode), info_arg=True
+        )
+        return core_schema.no_info_plain_validator_function(cls._choose, serialization=dumped)
+
+    @classmethod
+    def _choose(cls, value: Any) -> Self:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise PydanticCustomError("no_section", "Input should have a key `name` and settings")
+        if not isinstance(value.get("name"), str):
+            raise PydanticCustomError("union_tag_not_found", "Input should have a key `name`")
+        try:
+            found = cls.named(value["name"])
+        except AtinukeError as error:
+            mistake = error.mistakes[0]
+            told = {"what": mistake.what, "details": mistake.details, "fix": mistake.fix}
+            raise PydanticCustomError("union_tag_unknown", "{what}", told) from None
+        return found.model_validate(value)
 
 
 def read(model: type[Model], document: Document, overrides: Sequence[str] = ()) -> Model:
@@ -82,6 +141,8 @@ def _mistake(model: type[Section], detail: ErrorDetails, document: Document, giv
             return Mistake(f"`{name}` is missing", where)
         case "extra_forbidden":
             return Mistake(f"unknown key `{name}`", where, fix=close(str(path[-1]), known))
+        case "union_tag_unknown":
+            return Mistake(f"`{name}`: {context['what']}", where, context["details"], fix=context["fix"])
         case "union_tag_invalid":
             return Mistake(f"`{name}` must be one of {context['expected_tags']}", where, (f"got `{context['tag']}`",))
         case "value_error":
@@ -96,18 +157,35 @@ def _follow(model: type[Section], loc: tuple[str | int, ...], value: Any) -> tup
     section: Any = model
     known = list(model.model_fields)
     for key in loc:
+        if isinstance(key, int):
+            section, path = typing.get_args(section)[0], (*path, key)
+            value = value[key]
+            known = []
+            continue
         if typing.get_origin(section) is dict:
             section, known, path = typing.get_args(section)[1], [], (*path, key)
+            value = value.get(key) if isinstance(value, dict) else None
             continue
-        choices = _models(section)
+        choices = [_chosen(choice, value) for choice in _models(section)]
         if len(choices) > 1:  # this step is the tag that chose between the sections
             section = next(one for one in choices if key in typing.get_args(one.model_fields["name"].annotation))
             known = list(section.model_fields)
             continue
         known = list(choices[0].model_fields) if choices else []
         section = choices[0].model_fields[str(key)].annotation if str(key) in known else None
+        value = value.get(key) if isinstance(value, dict) else None
         path = (*path, key)
     return path, known
+
+
+def _chosen(section: type[Section], value: Any) -> type[Section]:
+    """The class that stands where a kind of sections may; the value is known to name one."""
+    if issubclass(section, Chosen) and section.is_kind() and isinstance(value, dict) and "name" in value:
+        try:
+            return section.named(value["name"])
+        except AtinukeError:
+            return section
+    return section
 
 
 def _models(annotation: Any) -> list[type[Section]]:

@@ -1,11 +1,11 @@
-"""The components that come with Atinuke, one kind a file.
+"""The components that come with Atinuke, one kind a file, and the objectives and sources of `atinuke.pipelines`.
 
-They are registered through the same hook as everybody else's, and listing them imports none of them.
+They are registered through the same hooks as everybody else's, and listing them imports none of them.
 """
 
 from collections.abc import Iterable
 
-from atinuke.core.component import Component, Rewrite
+from atinuke.core.component import Choice, Component, Rewrite
 from atinuke.core.hookspecs import hookimpl
 from atinuke.core.rewrite import PRUNE, VOCABULARY_LOSS
 
@@ -14,6 +14,18 @@ from atinuke.core.rewrite import PRUNE, VOCABULARY_LOSS
 def atinuke_components() -> Iterable[Component]:
     for name, target, summary, *strategy in COMPONENTS:
         yield Component(name, f"{__name__}.{target}", summary, *(f"{__name__}.strategies:{one}" for one in strategy))
+
+
+@hookimpl
+def atinuke_objectives() -> Iterable[Choice]:
+    for name, target, summary in OBJECTIVES:
+        yield Choice(name, f"atinuke.pipelines.{target}", summary)
+
+
+@hookimpl
+def atinuke_sources() -> Iterable[Choice]:
+    for name, target, summary in SOURCES:
+        yield Choice(name, f"atinuke.pipelines.rows:{target}", summary)
 
 
 @hookimpl
@@ -110,4 +122,24 @@ COMPONENTS = (
     ("token.class", "token:ClassToken", "A learned vector in front of a sequence"),
     ("text.segments", "text:SegmentEmbedding", "Adds a learned vector for the segment"),
     ("text.bytes", "text:ByteEmbedding", "A vector for every byte, or every few", "text_bytes"),
+)
+
+OBJECTIVES = (
+    ("causal", "objective_text:Causal", "Predict each next token"),
+    ("seq2seq", "objective_text:Seq2Seq", "Predict each next token of a target, given what else the graph reads"),
+    ("masked", "objective_text:Masked", "Predict tokens that are hidden (BERT)"),
+    ("classification", "objective_labels:Classification", "Cross-entropy against classes, and the accuracy"),
+    ("regression", "objective_labels:Regression", "The mean squared error"),
+    ("contrastive", "objective_labels:Contrastive", "Two vectors of a row together, others apart (CLIP, SigLIP)"),
+    ("ctc", "objective_labels:CTC", "Labels in order without their places"),
+    ("given", "objective_labels:Given", "The losses that the graph gives itself"),
+    ("sum", "objective_sum:Sum", "Several objectives at once, each with its weight"),
+)
+
+SOURCES = (
+    ("manifest", "Manifest", "JSON lines, an object a row"),
+    ("folders", "Folders", "A folder of files for each class"),
+    ("table", "Table", "CSV, TSV or Parquet"),
+    ("sentences", "Sentences", "Pairs of neighbouring sentences of texts, half of them exchanged"),
+    ("datasets", "Datasets", "A Hugging Face data set"),
 )

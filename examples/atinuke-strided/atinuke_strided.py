@@ -1,11 +1,11 @@
-"""Text embedding with a stride: a whole plugin in one file."""
+"""Text embedding with a stride, and what to train it with."""
 
 from collections.abc import Iterable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atinuke import Component, hookimpl
+from atinuke import Choice, Component, hookimpl
 
 
 class StridedEmbedding(nn.Module):
@@ -35,3 +35,13 @@ class StridedEmbedding(nn.Module):
 @hookimpl
 def atinuke_components() -> Iterable[Component]:
     yield Component("text.embedding", "atinuke_strided:StridedEmbedding", "One vector for every `stride` tokens")
+
+
+@hookimpl
+def atinuke_objectives() -> Iterable[Choice]:
+    yield Choice("agreement", "atinuke_strided_training:Agreement", "Two outputs that say the same")
+
+
+@hookimpl
+def atinuke_sources() -> Iterable[Choice]:
+    yield Choice("counting", "atinuke_strided_training:Counting", "Numbers as rows of strokes")

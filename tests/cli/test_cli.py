@@ -116,6 +116,10 @@ def test_schema_accepts_what_ships(run) -> None:
 
 def test_plugins_list_show_and_check(run) -> None:
     assert "attention.self" in json.loads(run("plugins", "list", "--json")[1])["components"]
+    listed = json.loads(run("plugins", "list", "--json")[1])
+    assert {"causal", "sum"} <= listed["objectives"].keys()
+    assert {"manifest", "sentences"} <= listed["sources"].keys()
+    assert "objectives, for recipes" in run("plugins", "list")[1]
     code, out, _ = run("plugins", "show", "attention.self")
     assert code == 0
     assert "kv_heads: int | None = None" in out
