@@ -52,8 +52,8 @@ class PrefixAttention(Heads):
         rotation: Float[Tensor, "batch sequence {self.d_model}//{self.heads}"] | None = None,
         slopes: Float[Tensor, "{self.heads}"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The same for new tokens, if those of the prefix all come in one step: tokens of an earlier step cannot see
-        any of this one."""
+        """The same for new tokens, if those of the prefix all come in one step (tokens of an earlier one cannot see
+        them) and `prefix_mask` is false for padding."""
         query, key, value = self._project(x, rotation)
         place = position[:, None] + torch.arange(x.shape[1], device=x.device)
         self._remember(key, value, keys, values, place)

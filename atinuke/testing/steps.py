@@ -128,9 +128,10 @@ class _Steps:
         self.batch, self.length = self.feeds[self.call.first].shape[:2]
         generator = torch.Generator().manual_seed(trial.case.seed)
         self.prompts = torch.randint(1, self.length + 1, (self.batch,), generator=generator)
-        if PREFIX in self.feeds:  # it comes in one step, which is that of the prompt
+        if PREFIX in self.feeds:  # it comes in one step, which is that of the prompt, and padding is no part of it
             within = torch.arange(self.length) < self.prompts[:, None]
             self.feeds[PREFIX] = self.feeds[PREFIX] & within
+            self.garbage[PREFIX] = torch.zeros_like(self.garbage[PREFIX])
         self.width = 1 + trial.case.seed % 2
         self.prepared: tuple[Tensor, ...] = ()
 
