@@ -24,7 +24,7 @@ Record = TypeVar("Record", Choice, Component, Rewrite)
 
 
 class Registry:
-    """Finds components and rewrites by name."""
+    """Finds components, objectives, sources of rows and rewrites by name."""
 
     def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
         self._entries: dict[str, list[EntryPoint]] = {}
@@ -61,19 +61,19 @@ class Registry:
         Raises:
             AtinukeError: nothing has that name, or its plugin is missing, broken or clashes with another.
         """
-        return self._find(name, self.components, "component", "atinuke plugins list")
+        return self._find(name, self.components, "component")
 
     def objective(self, name: str) -> Choice:
         """The record of an objective; errors as for `component`."""
-        return self._find(name, self.objectives, "objective", "atinuke plugins list")
+        return self._find(name, self.objectives, "objective")
 
     def source(self, name: str) -> Choice:
         """The record of a source of rows; errors as for `component`."""
-        return self._find(name, self.sources, "source", "atinuke plugins list")
+        return self._find(name, self.sources, "source")
 
     def rewrite(self, name: str) -> Rewrite:
         """The record of a rewrite; errors as for `component`."""
-        return self._find(name, self.rewrites, "rewrite", "atinuke plugins list")
+        return self._find(name, self.rewrites, "rewrite")
 
     def load(self, name: str) -> type:
         """The class of a component; imports the module it lives in."""
@@ -81,7 +81,7 @@ class Registry:
             self._classes[name] = self.component(name).load()
         return self._classes[name]
 
-    def _find(self, name: str, records: Callable[[str], dict[str, Record]], what: str, command: str) -> Record:
+    def _find(self, name: str, records: Callable[[str], dict[str, Record]], what: str) -> Record:
         plugin, _, _ = name.rpartition(":")
         known = records(plugin)
         if name in known:
@@ -89,7 +89,7 @@ class Registry:
         close = difflib.get_close_matches(name, known, n=1)
         raise fail(
             f"no {what} is called `{name}`",
-            fix=f"use `{close[0]}`" if close else f"see `{command}` for the names there are",
+            fix=f"use `{close[0]}`" if close else "see `atinuke plugins list` for the names there are",
         )
 
     def _records(self, plugin: str, hook: str, kind: type[Record]) -> dict[str, Record]:

@@ -28,7 +28,7 @@ from atinuke.pipelines.scores.translation import TranslationFigures, translation
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.validation import Validation, answer, batch_of, groups
 
-LABELS, TARGET = "labels", "input_ids"
+TARGET = "input_ids"
 
 Pairs = Iterable[tuple[Sequence[Example], Any]]
 Write = Callable[[Batch], Sequence[str]]
@@ -56,13 +56,13 @@ def classification(
 ) -> tuple[ClassFigures, tuple[Subset, ...]]:
     """The figures of all rows; with `subsets`, the accuracy for every set of optional fields that are shown too."""
     name, fields = objective.scores, held.examples.fields
-    names = classes_of(held, name)
+    names = classes_of(held, name, objective.labels)
     if len(names) != (classes := _width(held, name)):
         what = f"the graph tells {classes} classes apart, but the rows have {len(names)}"
-        raise fail(what, where="rows.fields.labels")
+        raise fail(what, where=f"rows.fields.{objective.labels}")
     optional = _optional(held) if subsets else []
     chosen = [some for count in range(1, len(optional) + 1) for some in combinations(optional, count)]
-    whole, *parts = counters = [Counter() for _ in range(1 + len(chosen))]
+    whole, *parts = counters = [Counter(objective.labels) for _ in range(1 + len(chosen))]
     for examples in groups(held.examples, way.size, way.console):
         views = [examples, *(show(examples, some, optional) for some in chosen)]
         for counter, view in zip(counters, views, strict=True):
@@ -79,7 +79,7 @@ def regression(held: Validation, objective: Regression, way: Way) -> NumberFigur
     right: list[Any] = []
     said: list[NDArray[np.float64]] = []
     for examples, output in answers(held, way):
-        right += [example[LABELS] for example in examples]
+        right += [example[objective.labels] for example in examples]
         said.append(numbers(getattr(output, name), name))
     return number_figures(np.array(right, np.float64).reshape(-1), np.concatenate(said).reshape(-1))
 
@@ -117,7 +117,7 @@ def read(objective: CTC, names: Sequence[str], beams: int, pairs: Pairs) -> tupl
         scores = torch.from_numpy(numbers(getattr(output, objective.scores), objective.scores))
         blank = scores.shape[-1] - 1 if objective.blank is None else objective.blank
         mask = getattr(output, objective.mask) if objective.mask else None
-        labels = (example[LABELS] for example in examples)
+        labels = (example[objective.labels] for example in examples)
         right += [() if row is None else tuple(int(label) for label in row if label != IGNORED) for row in labels]
         greedy += ctc.greedy(scores, mask, blank)
         searched += [found[0].labels for found in ctc.beam_search(scores, mask, blank, beams)]
@@ -146,9 +146,9 @@ def answers(held: Validation, way: Way) -> Iterator[tuple[list[Example], Any]]:
         yield examples, answer(held.run, batch_of(held.run, examples, held.examples.fields))
 
 
-def classes_of(held: Validation, scores: str) -> tuple[str, ...]:
-    """The names of the classes of the labels; numbers where the field has none."""
-    named: tuple[str, ...] | None = getattr(held.examples.fields.get(LABELS), "classes", None)
+def classes_of(held: Validation, scores: str, labels: str) -> tuple[str, ...]:
+    """The names of the classes of the field `labels`; numbers where it has none."""
+    named: tuple[str, ...] | None = getattr(held.examples.fields.get(labels), "classes", None)
     return named or tuple(map(str, range(_width(held, scores))))
 
 
@@ -172,16 +172,17 @@ def show(examples: Sequence[Example], shown: Sequence[str], optional: Iterable[s
 
 
 class Counter:
-    """Labels and the best classes of scores, collected over batches; rows without a label do not count."""
+    """The labels of a field and the best classes of scores, over batches; rows without a label do not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: str) -> None:
+        self._labels = labels
         self._right: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         self._said: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
 
     def add(self, examples: Sequence[Example], scores: NDArray[np.float64]) -> None:
         """Scores `[batch, ..., classes]`, where the labels of a row fill the axes between from the beginning."""
         for example, best in zip(examples, scores.argmax(-1), strict=True):
-            label = example[LABELS]
+            label = example[self._labels]
             if label is not None:
                 right = label.reshape(-1)
                 counts = right != IGNORED

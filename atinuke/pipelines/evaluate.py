@@ -90,7 +90,7 @@ def evaluate(
         case Contrastive():
             figures = answers.contrastive(held, objective, way)
         case CTC():
-            names = answers.classes_of(held, objective.scores)
+            names = answers.classes_of(held, objective.scores, objective.labels)
             figures = answers.read(objective, names, beams, answers.answers(held, way))
         case Seq2Seq():
             run, field = writer(held.run, folder), held.examples.fields[answers.TARGET]

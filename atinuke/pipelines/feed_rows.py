@@ -84,7 +84,7 @@ def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: Wor
     return Feed(
         Shuffled(train, recipe.batch, recipe.accumulate, recipe.seed, world.rank, world.size, make=make),
         (lambda: in_order(validation, recipe.batch, make=make_validation)) if validation is not None else None,
-        _Counter(trained, objective.unit),
+        partial(_count, trained=trained, unit=objective.unit),
         objective.unit,
     )
 
@@ -95,26 +95,23 @@ def _making(trained: CheckedGraph, recipe: Recipe) -> Making:
     return Making(frozenset(trained.graph.inputs), masks, seed=recipe.seed)
 
 
-class _Counter:
-    """Counts the rows or predicted tokens of a batch, once its sizes are known to be those that the graph was proved
-    for."""
+def require_sizes(checked: CheckedGraph, batch: Batch) -> None:
+    """Raises AtinukeError for a batch of sizes that the graph was not proved for; any number of rows will do."""
+    for name, tensor in batch.items():
+        for size, number in zip(checked.body.inputs[name].shape, tensor.shape, strict=True):
+            axis = checked.graph.axes.get(str(size))
+            if axis is not None and str(size) != "batch" and not axis.low <= number <= axis.high:
+                raise fail(
+                    f"a batch has {number:,} {size}, but the graph reads {axis}",
+                    where=f"rows.fields.{name}",
+                    fix=f"widen the axis `{size}` in the graph, or change `length`, `longest` or `multiple`",
+                )
 
-    def __init__(self, trained: CheckedGraph, unit: str) -> None:
-        self.unit = unit
-        self.inputs = trained.body.inputs
-        self.axes = trained.graph.axes
 
-    def __call__(self, batch: Batch) -> int:
-        for name, tensor in batch.items():
-            for size, number in zip(self.inputs[name].shape, tensor.shape, strict=True):
-                axis = self.axes.get(str(size))
-                if axis is not None and str(size) != "batch" and not axis.low <= number <= axis.high:
-                    raise fail(
-                        f"a batch has {number:,} {size}, but the graph reads {axis}",
-                        where=f"rows.fields.{name}",
-                        fix=f"widen the axis `{size}` in the graph, or change `length`, `longest` or `multiple`",
-                    )
-        return predicted_tokens(batch) if self.unit == "tokens" else len(next(iter(batch.values())))
+def _count(batch: Batch, trained: CheckedGraph, unit: str) -> int:
+    """The rows or predicted tokens of a batch, once its sizes are known to hold."""
+    require_sizes(trained, batch)
+    return predicted_tokens(batch) if unit == "tokens" else len(next(iter(batch.values())))
 
 
 def _section(recipe: Recipe) -> RowsData:
@@ -172,12 +169,13 @@ def _require_classes(trained: CheckedGraph, fields: dict[str, Field]) -> None:
 
 
 def _require_room(trained: CheckedGraph, fields: dict[str, Field], tokens: int) -> None:
-    """A vocabulary for all tokens, where texts come in and where they are predicted."""
+    """A vocabulary for all tokens, where texts come in and where the objective lets them be predicted."""
     texts = {name for name, field in fields.items() if isinstance(field, Text)}
     for name, checked in trained.body.nodes.items():
         size = checked.settings.get("vocab_size")
         reads = any(wire.node in texts for wires in checked.feeds.values() for wire in wires)
-        if size is not None and size < tokens and (reads or checked.node.use == HEAD_LOSS):
+        says = checked.node.use == HEAD_LOSS and all(wire.node not in fields for wire in checked.feeds["labels"])
+        if size is not None and size < tokens and (reads or says):
             what = f"{name} has room for {size:,} tokens, but {tokens:,} are needed"
             raise fail(what, where=trained.graph.where, fix=f"set the graph's vocab_size to at least {tokens}")
 

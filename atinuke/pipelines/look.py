@@ -191,8 +191,8 @@ def _classes(
     first = next(iter(node.outputs))
     if (wire.node, wire.output or first) != (scored.node, scored.output or first):
         return None, None
-    classes: tuple[str, ...] | None = getattr(fields["labels"], "classes", None)
-    label = example["labels"]
+    classes: tuple[str, ...] | None = getattr(fields[objective.labels], "classes", None)
+    label = example[objective.labels]
     right = classes[int(label)] if classes and label is not None and label.ndim == 0 else None
     return classes, right
 

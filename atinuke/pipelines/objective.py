@@ -28,6 +28,7 @@ from atinuke.pipelines.section import Chosen
 from atinuke.pipelines.tokenizer import Tokenizer
 
 LOSS = "loss"
+BYTES = 256  # the tokens of a text without a tokenizer
 Given = Mapping[str, tuple[str, int]]
 """Tensors of a batch: dtype in the graph language and number of axes by name."""
 
@@ -168,12 +169,12 @@ class Objective(Chosen):
         return False
 
     def vocabulary(self, tokenizer: Tokenizer | None) -> int:
-        """How many tokens the graph must have room for; 0 where that is not known.
+        """How many tokens the graph must have room for; without a tokenizer, the bytes.
 
         Raises:
             AtinukeError: the tokenizer lacks a token that is needed.
         """
-        return tokenizer.vocab_size if tokenizer else 0
+        return tokenizer.vocab_size if tokenizer else BYTES
 
     def gives(self, given: Given, making: Making) -> dict[str, tuple[str, int]]:
         """The tensors of a batch after `batch`, of those `given` by the fields of rows.

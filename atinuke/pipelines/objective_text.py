@@ -17,7 +17,6 @@ from atinuke.pipelines.tokenizer import Tokenizer
 
 TEXT, LABELS = "input_ids", "labels"
 MASK = "<|mask|>"
-BYTES = 256  # the tokens of a text without a tokenizer
 HIDDEN, SWAPPED = 0.8, 0.1  # the shares of chosen tokens that become the mask token, and a random one
 
 
@@ -135,7 +134,7 @@ class Masked(Vocabulary):
         return (self.mask_token,) if isinstance(self.mask_token, str) else ()
 
     def vocabulary(self, tokenizer: Tokenizer | None) -> int:
-        return max(tokenizer.vocab_size if tokenizer else BYTES, 1 + self._mask(tokenizer))
+        return max(super().vocabulary(tokenizer), 1 + self._mask(tokenizer))
 
     def gives(self, given: Given, making: Making) -> dict[str, tuple[str, int]]:
         found = super().gives(given, making)
@@ -149,7 +148,7 @@ class Masked(Vocabulary):
     def batch(self, batch: Batch, numbers: Sequence[int], making: Making) -> Batch:
         tokens, real = batch[TEXT].numpy(), batch[making.masks[TEXT]].numpy()
         special = list(making.tokenizer.special.values()) if making.tokenizer else []
-        mask, vocabulary = self._mask(making.tokenizer), making.tokenizer.vocab_size if making.tokenizer else BYTES
+        mask, vocabulary = self._mask(making.tokenizer), super().vocabulary(making.tokenizer)
         open_ = real & ~np.isin(tokens, special)
         given, labels = tokens.copy(), np.full_like(tokens, IGNORED)
         for row, number in enumerate(numbers):
@@ -173,6 +172,11 @@ class Masked(Vocabulary):
 
     def _mask(self, tokenizer: Tokenizer | None) -> int:
         if isinstance(self.mask_token, int):
+            tokens = super().vocabulary(tokenizer)
+            if self.mask_token < tokens:
+                what = f"the number {self.mask_token} is that of a token, and cannot hide others"
+                fix = f"let it be {tokens} or more, or name a special token"
+                raise fail(what, where="objective.mask_token", fix=fix)
             return self.mask_token
         special = tokenizer.special if tokenizer else {}
         if self.mask_token not in special:

@@ -13,7 +13,7 @@ from rich.progress import track
 from atinuke.core.errors import fail
 from atinuke.pipelines.collate import collate
 from atinuke.pipelines.examples import Example, Examples, scan
-from atinuke.pipelines.feed_rows import require
+from atinuke.pipelines.feed_rows import require, require_sizes
 from atinuke.pipelines.fields import Field, with_classes
 from atinuke.pipelines.recipe import Recipe, RowsData, load_recipe
 from atinuke.pipelines.rows import open_rows
@@ -93,15 +93,10 @@ def batch_of(run: Trained, examples: Sequence[Example], fields: dict[str, Field]
     Raises:
         AtinukeError: they are of sizes for which the graph was not proved.
     """
-    inputs, axes = run.checked.body.inputs, run.checked.graph.axes
+    inputs = run.checked.body.inputs
     read = {name: field for name, field in fields.items() if name in inputs}
     batch = {name: tensor for name, tensor in collate(examples, read).items() if name in inputs}
-    for name, tensor in batch.items():
-        for size, number in zip(inputs[name].shape, tensor.shape, strict=True):
-            axis = axes.get(str(size))
-            if axis is not None and str(size) != "batch" and not axis.low <= number <= axis.high:
-                what = f"a batch has {number:,} {size}, but the graph reads {axis}"
-                raise fail(what, where=f"rows.fields.{name}", fix="change `length`, `longest` or `multiple`")
+    require_sizes(run.checked, batch)
     return batch
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import answers, log
 from atinuke.pipelines.evaluate import Evaluation, evaluate
+from atinuke.pipelines.look import look
 from atinuke.pipelines.objective_labels import CTC
 from atinuke.pipelines.scores.classes import ClassFigures
 from atinuke.pipelines.scores.numbers import NumberFigures
@@ -62,6 +63,22 @@ def test_classes_are_measured_as_in_training_and_drawn(runs: dict[str, Path]) ->
     assert told == json.loads(json.dumps(found.json()))
     assert told["figures"]["accuracy"]["n"] == 23
     assert told["step"] == "step-000060"
+
+
+def test_labels_may_be_called_otherwise(tmp_path: Path) -> None:
+    fields = (
+        "{heard: {name: text, column: heard, length: 16, optional: true}, "
+        "words: {name: text, column: read, length: 16, optional: true}, "
+        "pixel_values: {name: image, column: picture, size: [8, 6], optional: true}, "
+        "answer: {name: class, column: word}}"
+    )
+    run = senses.make(tmp_path, "classification", f"rows.fields={fields}", "objective.labels=answer", "steps=3")
+    figures = measured(run).figures
+    assert isinstance(figures, ClassFigures)
+    assert [one.name for one in figures.classes] == ["one", "three", "two"]
+    logged = log.read(run / "log.jsonl")[-1]
+    assert figures.accuracy.value == pytest.approx(logged["validation_accuracy"], abs=1e-6)
+    assert (figures.accuracy.n, look(run, "C", 1).right) == (23, "one")
 
 
 def test_all_seven_subsets_are_measured_on_the_rows_that_have_them(runs: dict[str, Path]) -> None:

@@ -18,6 +18,7 @@ from atinuke.pipelines import log, train
 from atinuke.pipelines.loop import Loop
 from atinuke.pipelines.recipe import load_recipe
 from atinuke.pipelines.run import open_model, open_run
+from tests.pipelines import senses
 
 RECIPE = """
 graph:
@@ -112,6 +113,17 @@ def test_what_does_not_fit_is_one_error(tones: Path, override: str, message: str
     with pytest.raises(AtinukeError, match=message) as caught:
         start(tones, "run", override)
     assert len(caught.value.mistakes) == 1
+
+
+def test_bytes_need_room_for_all_of_them(tmp_path: Path) -> None:
+    """A character beyond ASCII may come at any step."""
+    graph = senses.graph("contrastive").replace("vocab_size: 256", "vocab_size: 255")
+    (tmp_path / "graph.yaml").write_text(graph)
+    (tmp_path / "recipe.yaml").write_text(senses.recipe("contrastive"))
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(senses.rows(tmp_path, 6, 0, 0.0))
+    with pytest.raises(AtinukeError, match="W has room for 255 tokens, but 256 are needed"):
+        start(tmp_path, "run")
 
 
 SPOKEN = """

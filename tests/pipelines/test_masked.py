@@ -155,6 +155,8 @@ def test_a_tokenizer_of_the_run_has_the_mask_token_and_others_must(folder: Path)
         start(folder, "file", "tokenizer={file: tokenizer.json}")
     with pytest.raises(AtinukeError, match="room for 1,001 tokens, but the tokenizer has 1,002"):
         start(folder, "beyond", "tokenizer={file: tokenizer.json}", "objective.mask_token=1001")
+    with pytest.raises(AtinukeError, match=r"the number 999 is that of a token.*\n.*let it be 1000 or more"):
+        start(folder, "within", "tokenizer={file: tokenizer.json}", "objective.mask_token=999")
 
 
 def test_numbers_are_not_those_of_the_order_of_an_epoch() -> None:
