@@ -96,10 +96,10 @@ def generate(
     values = _pairs(given)
     prompts = [sys.stdin.read() if text == "-" else text for text in prompt]
     opened = open_run(run)
+    tensors = read_given(opened, values, len(prompts) or 1)
     if not prompts and not opened.given:
         raise fail("there is nothing to go on from", fix="give a prompt: -p 'Once upon a time'")
     prompts = prompts or [""]
-    tensors = read_given(opened, values, len(prompts))
     streamed = not json and len(prompts) == 1
 
     shown: list[str] = []

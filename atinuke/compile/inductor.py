@@ -27,10 +27,9 @@ def compile_step(model: nn.Module) -> Step:
     """`model.step`, compiled for single tokens; longer pieces (a prompt) run as they are.
 
     One graph serves every capacity of the caches; another batch size compiles once more, and so does the second length
-    of what `model.prepare` gave. Beyond Dynamo's recompile
-    limit comes an error (torch's `FailOnRecompileLimitHit`), never a silent return to eager. The weights may change in
-    value after the first call, but not be replaced: guards on the module, which cost as much as a small layer, are left
-    out.
+    of what `model.prepare` gave. Beyond Dynamo's recompile limit comes an error (torch's `FailOnRecompileLimitHit`),
+    never a silent return to eager. The weights may change in value after the first call, but not be replaced: guards on
+    the module, which cost as much as a small layer, are left out.
     """
     compiled = torch.compile(
         _own_code(model.step),

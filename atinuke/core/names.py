@@ -17,7 +17,7 @@ RESERVED = frozenset(
     register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
     register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state state_dict step to
     to_empty train training type xpu zero_grad
-    NamedTuple Output StepOutput Tensor capacity enumerate last new nn piece self torch
+    NamedTuple Output StepOutput Tensor capacity enumerate last new nn piece prepare prepared self torch
     """.split()  # noqa: SIM905 - a list literal of these would hide them
 )
 

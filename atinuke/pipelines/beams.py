@@ -21,8 +21,8 @@ def search(
     """The new tokens of each row, up to its end of text: of the texts found, the one whose tokens (the end of text is
     one of them) have the highest mean log-probability.
 
-    After each token the `beams` likeliest texts of a row stay; a text that has ended stays as it is. Where the logits
-    are not numbers the row is INVALID from there on. Use it under `torch.inference_mode()`.
+    After each token the `beams` likeliest texts of a row stay; a text that has ended stays as it is. A row whose logits
+    are not numbers is INVALID and nothing else. Use it under `torch.inference_mode()`.
     """
     repeated = [prompt for prompt in prompts for _ in range(beams)]
     copies = {name: tensor.repeat_interleave(beams, 0) for name, tensor in given.items()}

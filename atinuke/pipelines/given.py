@@ -8,7 +8,7 @@ from torch import Tensor
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.names import close
 from atinuke.pipelines.collate import collate
-from atinuke.pipelines.fields import Array, Field, decode, with_classes
+from atinuke.pipelines.fields import Array, Field, Number, decode, with_classes
 from atinuke.pipelines.generate import generate
 from atinuke.pipelines.rows import Row, open_rows
 from atinuke.pipelines.run import Run
@@ -36,6 +36,7 @@ def answers(run: Run, batch: Mapping[str, Tensor], max_new_tokens: int | None = 
 
 def read_given(run: Run, values: Mapping[str, str], rows: int) -> dict[str, Tensor]:
     """Values of the fields of the run's rows, as a batch of equal rows; a file's path starts from the working folder.
+    An optional field without a value is missing, as it may be in training.
 
     Raises:
         AtinukeError: a name is not of such a field, a needed one is missing, or a value cannot be read or is too long.
@@ -47,14 +48,15 @@ def read_given(run: Run, values: Mapping[str, str], rows: int) -> dict[str, Tens
             told = f"it reads: {', '.join(fields) or 'nothing but a prompt'}"
             raise fail(f"the run writes nothing from `{name}`", told, fix=close(name, fields))
     wanted = [name for name in fields if not run.checked.graph.inputs[name].optional]
-    for name in wanted:
-        if name not in values:
+    for name, field in ((name, fields[name]) for name in wanted if name not in values):
+        if isinstance(field, Number) or not field.optional:
             told = ", ".join(f"{one} ({fields[one].name})" for one in wanted)
             raise fail(f"the run needs `{name}`", f"it writes from: {told}", fix=f"--given {name}=...")
-    used = {name: fields[name] for name in values}
+    used = {name: field for name, field in fields.items() if name in values or name in wanted}
     if data and any(getattr(field, "classes", ()) is None for field in used.values()):
         used = with_classes(used, open_rows(data.train))
-    batch = collate([{name: _read(run, name, used[name], value) for name, value in values.items()}] * rows, used)
+    row = {name: _read(run, name, field, values[name]) if name in values else None for name, field in used.items()}
+    batch = collate([row] * rows, used)
     given = {name: tensor for name, tensor in batch.items() if name in run.given}
     for name, tensor in given.items():
         _require_size(run, name, tensor)

@@ -40,7 +40,9 @@ class Settings(Section):
                 "`top_k` and `top_p` have no effect at `temperature` 0: raise the temperature or leave them out"
             )
         if self.beams > 1 and (self.temperature > 0 or self.repetition_penalty != 1):
-            raise ValueError("`beams` need `temperature` 0, and no `repetition_penalty`")
+            raise ValueError(
+                "`beams` search for the likeliest text: set `temperature` to 0 and leave `repetition_penalty` at 1"
+            )
         return self
 
 

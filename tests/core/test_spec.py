@@ -36,6 +36,8 @@ def test_names_that_the_generated_class_needs_are_reserved() -> None:
     found = {name: getattr(nn.Module(), name) for name in dir(nn.Module()) if not name.startswith("_")}
     # transformers adds to torch's class while it makes a model
     taken = {name for name, value in found.items() if not str(getattr(value, "__module__", "")).startswith("transf")}
+    methods = {"state", "step", "prepare"}
+    taken |= methods | {"capacity", "position", "last", "prepared"}
     assert taken <= RESERVED, sorted(taken - RESERVED)
     assert not any(map(keyword.iskeyword, RESERVED))
 

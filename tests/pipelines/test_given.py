@@ -1,6 +1,7 @@
 """Texts that are written from a source: a small encoder-decoder learns to copy, and is used in every way there is."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -104,3 +105,13 @@ def test_the_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said("--given", "source_ids=river", "-p", "ri", "--beams", "2") == "river\n"
     rows = json.loads(said("--given", "source_ids=sun", "-p", "s", "-p", "su", "--json"))
     assert [row["text"] for row in rows] == ["un", "n"]
+
+
+def test_an_optional_field_may_be_missing_and_then_its_mask_says_so(run: Run) -> None:
+    field = Text(column="words", length=8, mask="source_mask", optional=True)
+    rows = run.recipe.rows.model_copy(update={"fields": {"source_ids": field}})
+    optional = replace(run, recipe=run.recipe.model_copy(update={"rows": rows}))
+    given = read_given(optional, {}, 2)
+    assert given["source_ids"].shape == (2, 1)
+    assert not given["source_mask"].any()
+    assert read_given(optional, {"source_ids": "sun"}, 2)["source_mask"].all()
