@@ -29,6 +29,7 @@ from atinuke.pipelines.fields import (
 )
 from atinuke.pipelines.loop import Feed, predicted_tokens
 from atinuke.pipelines.objective import Given, Making
+from atinuke.pipelines.objective_text import TEXT
 from atinuke.pipelines.recipe import Recipe, RowsData
 from atinuke.pipelines.rows import Rows, open_rows
 from atinuke.pipelines.sampler import Batch
@@ -49,11 +50,14 @@ def require(trained: CheckedGraph, recipe: Recipe) -> None:
     """What can be known before anything is read.
 
     Raises:
-        AtinukeError: the inputs of the training graph are not those that the fields give, or a source is missing.
+        AtinukeError: the inputs of the training graph are not those that the fields give, texts may be longer than it
+            reads, the objective cannot do with optional fields, or a source is missing.
     """
     rows = _section(recipe)
     making = _making(trained, recipe)
+    _require_whole(recipe)
     _require_inputs(trained, recipe.objective.gives(dict(_given(rows.fields)), making))
+    _require_lengths(trained, recipe)
     open_rows(rows.train)
     if rows.validation:
         open_rows(rows.validation)
@@ -144,6 +148,25 @@ def _require_inputs(trained: CheckedGraph, given: Given) -> None:
         if not _takes(inputs[name], dtype, axes):
             got = f"the rows give {dtype} of {axes} axes"
             raise fail(f"input `{name}: {inputs[name]}` does not fit its field", got, where=where)
+
+
+def _require_whole(recipe: Recipe) -> None:
+    for name, field in _section(recipe).fields.items():
+        if recipe.objective.needs_whole_rows and not isinstance(field, Number) and field.optional:
+            what = f"objective {recipe.objective.name} needs rows that have everything, but `{name}` is optional"
+            raise fail(what, where="rows.fields", fix="take `optional` away, and leave out such rows with `bad: skip`")
+
+
+def _require_lengths(trained: CheckedGraph, recipe: Recipe) -> None:
+    """The longest text that a field lets through is one that the graph reads."""
+    for name, field in _section(recipe).fields.items():
+        if not isinstance(field, Text) or name not in trained.body.inputs:
+            continue
+        longest = -(-field.length // field.multiple) * field.multiple + (recipe.objective.begins and name == TEXT)
+        axis = trained.graph.axes.get(str(trained.body.inputs[name].shape[1]))
+        if axis is not None and longest > axis.high:
+            what = f"`{name}` may have {longest:,} tokens, but the graph reads at most {axis.high:,}"
+            raise fail(what, where="rows.fields", fix="set `length` lower, or widen the axis in the graph")
 
 
 def _takes(given: Type, dtype: str, axes: int) -> bool:

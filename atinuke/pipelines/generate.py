@@ -38,12 +38,13 @@ def generate(
     on_text: OnText | None = None,
     compiled: bool = False,
     given: Mapping[str, Tensor] | None = None,
+    begins: bool = False,
 ) -> list[Continuation]:
     """Continues each prompt by at most `settings.max_new_tokens` tokens.
 
     `given` is what the model's `prepare` reads, such as the source of an encoder-decoder, a row for each prompt. The
-    texts of such a model begin with the tokenizer's end-of-text token, so that a prompt may be empty; it counts among
-    the tokens of the text.
+    texts of such a model, and of one that `begins`, begin with the tokenizer's end-of-text token, so that a prompt may
+    be empty; it counts among the tokens of the text.
 
     `model` has `state` and `step`, as a built graph has; `context` is the longest text it reads, in tokens. A row does
     not depend on the others. `on_text(row, text)` gets each piece of text as soon as it is certain: whole characters,
@@ -57,7 +58,8 @@ def generate(
     given = given or {}
     encoded = [tokenizer.encode(prompt) for prompt in prompts]
     _require_step(model)
-    begin = [tokenizer.end_of_text] if _require_given(model, given, len(prompts)) else []
+    begins = _require_given(model, given, len(prompts)) or begins
+    begin = [tokenizer.end_of_text] if begins else []
     begun = [[*begin, *prompt] for prompt in encoded]
     raise_all(_misfits(begun, settings, context))
     if not encoded:

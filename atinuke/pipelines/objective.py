@@ -159,6 +159,16 @@ class Objective(Chosen):
         return False
 
     @property
+    def needs_whole_rows(self) -> bool:
+        """Whether it cannot do with rows that lack an optional field."""
+        return False
+
+    @property
+    def begins(self) -> bool:
+        """Whether it puts a token in front of the text field `input_ids`."""
+        return False
+
+    @property
     def special_tokens(self) -> tuple[str, ...]:
         """What a tokenizer that is trained for it must have beside the end of text."""
         return ()

@@ -92,6 +92,10 @@ class Contrastive(Objective):
     pair: Annotated[tuple[str, str], Field(strict=False)]
     form: Literal["softmax", "sigmoid"] = "softmax"
 
+    @property
+    def needs_whole_rows(self) -> bool:
+        return True  # what is missing would be trained as half of a pair
+
     def added(self, checked: CheckedGraph, prefix: str = "") -> Added:
         (first, _), (second, _) = (output(checked, name) for name in self.pair)
         use = {"softmax": "loss.contrastive", "sigmoid": "loss.sigmoid_contrastive"}[self.form]

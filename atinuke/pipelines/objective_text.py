@@ -58,6 +58,10 @@ class NextTokens(Vocabulary):
     unit: ClassVar[str] = "tokens"
 
     @property
+    def begins(self) -> bool:
+        return True
+
+    @property
     def needs_tokenizer(self) -> bool:
         return True
 

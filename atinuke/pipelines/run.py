@@ -32,11 +32,13 @@ class Trained:
 @dataclass(frozen=True)
 class Run(Trained):
     """A model that writes texts; `context` is the longest that the graph reads, in tokens, and `given` are the inputs
-    that the text depends on, such as the source of an encoder-decoder."""
+    that the text depends on, such as the source of an encoder-decoder. Where it `begins`, its texts were trained with
+    an end-of-text token in front."""
 
     tokenizer: Tokenizer
     context: int
     given: tuple[str, ...]
+    begins: bool
 
 
 def open_model(folder: Path) -> Trained:
@@ -89,7 +91,8 @@ def writer(found: Trained, folder: Path) -> Run:
     tokenizer = Tokenizer.load(folder / TOKENIZER, found.recipe.tokenizer.end_of_text)
     length = found.checked.body.inputs["input_ids"].shape[1]
     context = int(length.subs({dims.axis(name): axis.high for name, axis in found.checked.graph.axes.items()}))
-    return Run(found.recipe, found.checked, found.model, found.step, tokenizer, context, given)
+    begins = found.recipe.rows is not None
+    return Run(found.recipe, found.checked, found.model, found.step, tokenizer, context, given, begins)
 
 
 def _given(checked: CheckedGraph) -> tuple[str, ...]:

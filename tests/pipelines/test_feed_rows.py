@@ -190,10 +190,20 @@ def test_the_blank_is_one_class_more_than_the_rows_have(spoken: Path, override: 
 
 def test_what_training_left_out_is_not_in_the_model(tones: Path) -> None:
     nodes, outputs = dump(open_graph("audio-encoder").graph).split("\noutputs: {")
-    head = "  R: {use: head.regression, in: pool, with: {d_model: $d_model}}"
-    graph = f"{nodes}\n{head}\noutputs: {{score: R, {outputs}"
+    head = "  score: {use: head.regression, in: pool, with: {d_model: $d_model}}"
+    graph = f"{nodes}\n{head}\noutputs: {{score: score, {outputs}"
     (tones / "two-heads.yaml").write_text(graph)
     start(tones, "run", "graph.use=two-heads.yaml", "steps=3")
     run = open_model(tones / "run")
     assert set(run.checked.body.outputs) == {"logits", "last_hidden_state"}
     assert run.model(torch.zeros(1, 400)).logits.shape == (1, 2)
+
+
+def test_half_a_pair_is_never_trained(tones: Path) -> None:
+    fields = (
+        "{pixel_values: {name: image, column: sound, size: [16, 16], optional: true, mask: attention_mask}, "
+        "input_ids: {name: text, column: pitch, length: 8}}"
+    )
+    overrides = ("graph={use: clip}", "objective={name: contrastive, pair: [image_embeds, text_embeds]}")
+    with pytest.raises(AtinukeError, match="needs rows that have everything, but `pixel_values` is optional"):
+        start(tones, "run", *overrides, f"rows.fields={fields}")

@@ -17,10 +17,13 @@ from atinuke.core.spec import loads
 from atinuke.pipelines import log, train
 from atinuke.pipelines.collate import collate
 from atinuke.pipelines.fields import Text
+from atinuke.pipelines.generate import generate
 from atinuke.pipelines.objective import Making
 from atinuke.pipelines.objective_text import Causal, Seq2Seq
 from atinuke.pipelines.recipe import load_recipe
+from atinuke.pipelines.run import open_run
 from atinuke.pipelines.sampler import Batch
+from atinuke.pipelines.sampling import Settings
 from tests.pipelines.corpora import TEXTS, trained
 
 END = trained().end_of_text
@@ -157,6 +160,20 @@ def test_a_step_is_the_same_however_its_rows_are_spread(folder: Path, objective:
     assert "perplexity" in log.read(folder / "run8" / "log.jsonl")[-1]
 
 
+def test_texts_are_written_as_they_were_trained(folder: Path) -> None:
+    """Behind an end-of-text token, so that nothing need be said first."""
+    start(folder, "run", "objective={name: causal}", *ONE_TEXT)
+    run = open_run(folder / "run")
+    assert run.begins
+    settings = Settings(temperature=0, max_new_tokens=1)
+    with torch.no_grad():
+        first = int(run.model(torch.tensor([[END]])).logits[0, -1].argmax())
+    (found,) = generate(run.model, run.tokenizer, [""], settings, run.context, begins=run.begins)
+    assert found.tokens == (() if first == END else (first,))
+    with pytest.raises(AtinukeError, match="is empty"):
+        generate(run.model, run.tokenizer, [""], settings, run.context)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -164,6 +181,7 @@ def test_a_step_is_the_same_however_its_rows_are_spread(folder: Path, objective:
         (("graph.set.vocab_size=999",), "S has room for 999 tokens, but 1,000 are needed"),
         (("rows.fields.input_ids={name: class, column: word}",), "objective seq2seq needs a text field `input_ids`"),
         (("rows=null", "data={train: [x.txt], context: 4}"), "`objective` seq2seq needs `rows`"),
+        (("rows.fields.input_ids.length=12",), "`input_ids` may have 13 tokens, but the graph reads at most 12"),
         (("graph.use=encoder",), "no field of the rows feeds the input `segment_ids"),
     ],
 )
