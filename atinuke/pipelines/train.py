@@ -1,6 +1,6 @@
 """A training run: from a recipe to a folder that holds everything about it.
 
-    recipe.yaml     what was asked for, defaults written out and paths absolute
+    recipe.yaml     what was asked for, defaults and classes written out and paths absolute
     graph.yaml      the graph that is trained
     tokenizer.json
     init.safetensors  the weights of another run that it began with, if any
@@ -23,9 +23,11 @@ from atinuke.core.dump import dump
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
 from atinuke.pipelines import checkpoint, feed_rows, feed_text, log
+from atinuke.pipelines.fields import with_classes
 from atinuke.pipelines.init import adopt, copy_weights
 from atinuke.pipelines.loop import Job, Loop, Outcome
 from atinuke.pipelines.recipe import Recipe, dump_recipe, load_recipe
+from atinuke.pipelines.rows import open_rows
 from atinuke.pipelines.world import World, joined
 
 RECIPE, GRAPH, TOKENIZER, SHARDS, INIT = "recipe.yaml", "graph.yaml", "tokenizer.json", "shards", "init.safetensors"
@@ -43,7 +45,7 @@ def start(recipe: Recipe, folder: Path, console: Console | None = None, init: Pa
         with world.first() as is_first:
             if is_first:
                 _begin(recipe, folder, init)
-        return _go_on(recipe, folder, world, console or Console(stderr=True))
+        return _go_on(load_recipe(folder / RECIPE), folder, world, console or Console(stderr=True))
 
 
 def resume(folder: Path, overrides: Sequence[str] = (), console: Console | None = None) -> Outcome:
@@ -85,7 +87,16 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         (folder / left).unlink(missing_ok=True)
     if init:
         copy_weights(init, folder / INIT)
-    _write(folder / RECIPE, dump_recipe(recipe))
+    _write(folder / RECIPE, dump_recipe(_with_classes(recipe)))
+
+
+def _with_classes(recipe: Recipe) -> Recipe:
+    """The recipe with the classes of its training rows written out: their numbers must stay, whatever becomes of the
+    rows."""
+    if recipe.rows is None:
+        return recipe
+    fields = with_classes(recipe.rows.fields, open_rows(recipe.rows.train))
+    return recipe.model_copy(update={"rows": recipe.rows.model_copy(update={"fields": fields})})
 
 
 def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outcome:

@@ -15,6 +15,7 @@ from atinuke.compile.front import open_graph
 from atinuke.core.dump import dump
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import log, train
+from atinuke.pipelines.fields import Class
 from atinuke.pipelines.loop import Loop
 from atinuke.pipelines.recipe import load_recipe
 from atinuke.pipelines.run import open_model, open_run
@@ -207,3 +208,12 @@ def test_half_a_pair_is_never_trained(tones: Path) -> None:
     overrides = ("graph={use: clip}", "objective={name: contrastive, pair: [image_embeds, text_embeds]}")
     with pytest.raises(AtinukeError, match="needs rows that have everything, but `pixel_values` is optional"):
         start(tones, "run", *overrides, f"rows.fields={fields}")
+
+
+def test_classes_keep_their_numbers_whatever_becomes_of_the_rows(tones: Path) -> None:
+    start(tones, "run", "steps=3")
+    kept = load_recipe(tones / "run" / "recipe.yaml").rows
+    assert kept is not None
+    label = kept.fields["labels"]
+    assert isinstance(label, Class)
+    assert label.classes == ("high", "low")
