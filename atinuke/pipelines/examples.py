@@ -32,6 +32,7 @@ from atinuke.pipelines.tokenizer import Tokenizer
 
 Example = dict[str, Array | None]
 CHUNK = 16  # rows looked at in one go
+MEMORY = 1 << 29  # bytes of decoded examples that are kept: what is small is read once
 NAMED = 5
 
 
@@ -55,7 +56,8 @@ class Bad:
 
 
 class Examples:
-    """The good rows of a source, decoded when asked for: `len(examples)`, `examples[index]`, a dict of the fields.
+    """The good rows of a source: `len(examples)`, `examples[index]`, a dict of the fields. Those that are not `held`
+    (by the number of the row) are decoded when asked for.
 
     `lengths[i]` is how long example i is among the others, all fields that are padded counting alike (mean 1 each);
     `missing` counts the examples that lack an optional field; `bad` has the rows that were left out.
@@ -69,9 +71,10 @@ class Examples:
         kept: NDArray[np.int64],
         sizes: Mapping[str, NDArray[np.int64]],
         bad: tuple[Bad, ...],
+        held: Mapping[int, Example],
     ) -> None:
         self.fields, self.bad = dict(fields), bad
-        self._rows, self._tokenizer, self._kept = rows, tokenizer, kept
+        self._rows, self._tokenizer, self._kept, self._held = rows, tokenizer, kept, held
         self.missing = {name: int((found < 0).sum()) for name, found in sizes.items() if (found < 0).any()}
         padded = [np.maximum(sizes[name], 0) for name, field in fields.items() if isinstance(field, Audio | Text)]
         self.lengths: NDArray[np.float64] = sum((s / max(s.mean(), 1e-9) for s in padded), np.zeros(len(kept)))
@@ -86,7 +89,10 @@ class Examples:
         return len(self._kept)
 
     def __getitem__(self, index: int, /) -> Example:
-        row = self._rows[int(self._kept[index])]
+        number = int(self._kept[index])
+        if number in self._held:
+            return dict(self._held[number])
+        row = self._rows[number]
         try:
             return {name: decode(field, row, self._tokenizer) for name, field in self.fields.items()}
         except AtinukeError as error:
@@ -101,8 +107,10 @@ def scan(
     bad: Literal["stop", "skip"] = "stop",
     console: Console | None = None,
     workers: int = 2,
+    memory: int = MEMORY,
 ) -> Examples:
-    """Decodes every row once; what is bad stops the run, or is left out with a word on the console.
+    """Decodes every row once; what is bad stops the run, or is left out with a word on the console. The first examples
+    are held, decoded, as far as `memory` bytes go.
 
     Classes must be known (`fields.with_classes`).
 
@@ -118,29 +126,36 @@ def scan(
     found: list[Bad] = []
     faulty = np.zeros(len(rows), bool)
     seen: set[str] = set()
+    held: dict[int, Example] = {}
 
-    def look(start: int) -> tuple[int, list[Bad], set[str]]:
+    def look(start: int) -> tuple[int, list[Bad], set[str], dict[int, Example]]:
         wrong: list[Bad] = []
         there: set[str] = set()
+        decoded: dict[int, Example] = {}
         stop = min(start + CHUNK, len(rows))
         for index in range(start, stop):
             row = rows[index]
             there |= row.keys()
+            decoded[index] = {}
             for name, field in fields.items():
                 try:
-                    value = decode(field, row, tokenizer)
+                    value = decoded[index][name] = decode(field, row, tokenizer)
                     sizes[name][index] = -1 if value is None else value.size
                 except AtinukeError as error:
                     wrong.append(Bad(str(row.where), name, error.mistakes[0]))
                     faulty[index] = True
-        return stop - start, wrong, there
+        return stop - start, wrong, there, decoded if memory > 0 else {}
 
     with progress, ThreadPoolExecutor(workers) as pool:
         task = progress.add_task("looking at every row", total=len(rows))
         try:
-            for count, wrong, there in pool.map(look, range(0, len(rows), CHUNK)):
+            for count, wrong, there, decoded in pool.map(look, range(0, len(rows), CHUNK)):
                 found += wrong
                 seen |= there
+                for index, example in decoded.items():
+                    memory -= sum(value.nbytes for value in example.values() if value is not None)
+                    if memory >= 0:
+                        held[index] = example
                 progress.advance(task, count)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -148,7 +163,9 @@ def scan(
     _require_columns(fields, seen)
     kept = np.flatnonzero(~faulty)
     _judge(found, int(faulty.sum()), len(rows), bad, console)
-    return Examples(rows, fields, tokenizer, kept, {name: size[kept] for name, size in sizes.items()}, tuple(found))
+    return Examples(
+        rows, fields, tokenizer, kept, {name: size[kept] for name, size in sizes.items()}, tuple(found), held
+    )
 
 
 def _require_names(fields: Mapping[str, Field]) -> None:

@@ -30,7 +30,9 @@ class Numbers(Examples):
 
     def __init__(self, count: int, slow: int | None = None, broken: int | None = None) -> None:
         rows = Listed([Row({"n": number}, f"row {number}", Path()) for number in range(count)], f"{count}")
-        super().__init__(rows, {"n": Number(column="n")}, None, np.arange(count), {"n": np.ones(count, np.int64)}, ())
+        super().__init__(
+            rows, {"n": Number(column="n")}, None, np.arange(count), {"n": np.ones(count, np.int64)}, (), {}
+        )
         self.lengths = np.random.default_rng(count).uniform(0, 2, count)
         self.slow, self.broken = slow, broken
 

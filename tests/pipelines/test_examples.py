@@ -129,7 +129,7 @@ def test_two_tensors_of_one_name(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_after_it_was_looked_at(tmp_path: Path) -> None:
-    found, _ = looked(rows(tmp_path, 4), tmp_path)
+    found = scan(listed(rows(tmp_path, 4), tmp_path), FIELDS, memory=0)
     (tmp_path / "2.wav").unlink()
     said = failure(lambda: found[2])
     assert said.startswith("row list:2 was sound before and is not now\n  ")
@@ -153,3 +153,17 @@ def test_lengths_of_several_fields_count_alike(tmp_path: Path) -> None:
     texts = [{"sound": recording(tmp_path / f"{n}.wav", n, n * 100).name, "text": "x" * (4 - n)} for n in (1, 2, 3)]
     fields: dict[str, Field] = {"a": Audio(column="sound", rate=RATE), "b": Text(column="text", length=9)}
     np.testing.assert_allclose(scan(listed(texts, tmp_path), fields).lengths, [2.0, 2.0, 2.0])
+
+
+def test_what_fits_into_memory_is_read_once(tmp_path: Path) -> None:
+    source = listed(rows(tmp_path, 4), tmp_path)
+    none = scan(source, FIELDS, memory=0)
+    room = sum(value.nbytes for index in range(2) for value in none[index].values() if value is not None)
+    for memory, held in ((room, 2), (room - 1, 1), (2**20, 4)):
+        found = scan(source, FIELDS, memory=memory)
+        for index in range(4):
+            for name, value in found[index].items():
+                np.testing.assert_array_equal(value, none[index][name])
+        assert [found[index]["input_values"] is found[index]["input_values"] for index in range(4)] == [
+            index < held for index in range(4)
+        ]
