@@ -35,7 +35,20 @@ SMALL = {
     "gpt2": ["vocab_size=50", "d_model=16", "heads=2", "layers=3"],
     "llama": ["vocab_size=50", "d_model=24", "heads=6", "kv_heads=2", "d_ff=20", "layers=3"],
     "experts": ["vocab_size=50", "d_model=16", "heads=2", "layers=3", "experts=3"],
+    "encoder-decoder": ["vocab_size=50", "d_model=16", "heads=2", "layers=3"],
 }
+
+
+def sizes_of(name: str, batch: int, sequence: int) -> dict[str, int]:
+    """The free sizes of a shipped decoder; a source is longer than its text."""
+    more = {"source": sequence + 2} if name == "encoder-decoder" else {}
+    return {"batch": batch, "sequence": sequence, **more}
+
+
+def feeds(name: str, batch: int, sequence: int) -> dict[str, torch.Tensor]:
+    """Tokens of these sizes."""
+    lengths = {"input_ids": sequence} | ({"source_ids": sequence + 2} if name == "encoder-decoder" else {})
+    return {name: torch.randint(0, 50, (batch, length)) for name, length in lengths.items()}
 
 
 def test_every_shipped_decoder_is_tested_here() -> None:
@@ -131,10 +144,9 @@ def test_flops_are_those_that_torch_counts_in_the_real_model(name: str) -> None:
     result = cost(checked, MetaMeter())
     model = build(checked).eval()
     for batch, sequence in ((1, 1), (2, 7), (3, 32)):
-        ids = torch.randint(0, 50, (batch, sequence))
-        at = result.at(batch=batch, sequence=sequence)
+        at = result.at(**sizes_of(name, batch, sequence))
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
-            logits = model(ids).logits
+            logits = model(**feeds(name, batch, sequence)).logits
         assert forward.get_total_flops() == at.flops
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
             logits.sum().backward()
@@ -152,7 +164,7 @@ def test_bytes_are_those_of_real_tensors(name: str, dtype: torch.dtype) -> None:
     result = cost(checked, MetaMeter())
     model = build(checked, dtype)
     short = str(dtype).removeprefix("torch.")
-    at = result.at(batch=3, sequence=5, capacity=11)
+    at = result.at(**sizes_of(name, 3, 5), capacity=11)
     assert at.cache_bytes is not None
     assert at.cache_bytes[short] == sum(tensor.nbytes for tensor in model.state(3, 11))
     assert at.weight_bytes[short] == sum(parameter.nbytes for parameter in model.parameters())
@@ -161,7 +173,7 @@ def test_bytes_are_those_of_real_tensors(name: str, dtype: torch.dtype) -> None:
     for path, module in model.named_modules():
         if ".".join(part for part in path.split(".") if not part.isdigit()) in paths:
             module.register_forward_hook(lambda _, __, out: held.extend(t.nbytes for t in flat(out)))
-    model(torch.zeros(3, 5, dtype=torch.int64))
+    model(**feeds(name, 3, 5))
     assert at.activation_bytes[short] == sum(held)
 
 

@@ -16,8 +16,10 @@ from torch import Tensor
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import answers, log
 from atinuke.pipelines.evaluate import Evaluation, evaluate
+from atinuke.pipelines.examples import scan
 from atinuke.pipelines.look import look
 from atinuke.pipelines.objective_labels import CTC
+from atinuke.pipelines.rows import open_rows
 from atinuke.pipelines.scores.classes import ClassFigures
 from atinuke.pipelines.scores.numbers import NumberFigures
 from atinuke.pipelines.scores.retrieval import RetrievalFigures
@@ -160,7 +162,11 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 def test_texts_are_written_by_whoever_generates(runs: dict[str, Path]) -> None:
     """The target is left out of what the writer sees; the texts are those of the rows."""
     held = open_validation(runs["contrastive"], (), QUIET)
-    held.examples.fields["input_ids"] = held.examples.fields["words"]  # a target like the source
+    fields = {**held.examples.fields, "input_ids": held.examples.fields["words"]}  # a target like the source
+    assert held.data.validation
+    held = dataclasses.replace(
+        held, examples=scan(open_rows(held.data.validation), fields, held.tokenizer, console=QUIET)
+    )
     seen: list[set[str]] = []
 
     def write(batch: dict[str, Tensor]) -> list[str]:
