@@ -58,7 +58,7 @@ class Manifest(Source):
 
     def open(self) -> "Rows":
         found = text.find(self.files)
-        return Listed([row for file in found for row in _manifest(file)], _fingerprint(found))
+        return Listed([row for file in found for row in _manifest(file)], fingerprint(found))
 
 
 class Folders(Source):
@@ -90,7 +90,7 @@ class Table(Source):
             raise fail("Parquet and other tables cannot be one source", where=", ".join(self.files))
         if any(parquet):
             return Parquet(found)
-        return Listed([row for file in found for row in _cells(file)], _fingerprint(found))
+        return Listed([row for file in found for row in _cells(file)], fingerprint(found))
 
 
 class Datasets(Source):
@@ -109,24 +109,6 @@ class Datasets(Source):
 
     def open(self) -> "Rows":
         return _datasets(self)
-
-
-class Sentences(Source):
-    """Pairs of neighbouring sentences, or lines, of texts (see `atinuke.pipelines.text` for `field` and `split`).
-
-    The columns are `first`, `second` and `next`: `yes`, or `no` for half of them, whose second is another sentence. The
-    same `seed` gives the same pairs.
-    """
-
-    name: Literal["sentences"] = "sentences"
-    files: Names
-    by: Literal["sentence", "line"] = "sentence"
-    field: str = "text"
-    split: text.Split = "file"
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def open(self) -> "Rows":
-        return _sentences(self)
 
 
 class Row(dict[str, Any]):
@@ -182,7 +164,7 @@ class Parquet:
             raise fail(
                 "reading Parquet needs pyarrow", where=str(files[0]), fix="pip install 'atinuke[parquet]'"
             ) from None
-        self.fingerprint = _fingerprint(files)
+        self.fingerprint = fingerprint(files)
         self._files, self._tables = files, []
         for file in files:
             try:
@@ -272,18 +254,6 @@ def _cells(file: Path) -> Iterator[Row]:
         raise fail(f"is not {kind[1:].upper()}", str(error), where=Place(str(file), reader.line_num)) from None
 
 
-def _sentences(source: Sentences) -> Rows:
-    from atinuke.pipelines import sentences
-
-    found = text.find(source.files)
-    documents = [
-        sentences.split(document, source.by)
-        for file in found
-        for document in text.documents(file, source.field, source.split)
-    ]
-    return sentences.Sentences(documents, source.seed, _fingerprint(found), ", ".join(source.files))
-
-
 def _datasets(source: Datasets) -> Rows:
     try:
         import datasets
@@ -309,5 +279,6 @@ def _datasets(source: Datasets) -> Rows:
     return HuggingFace(found, where, path)
 
 
-def _fingerprint(files: Sequence[Path]) -> str:
+def fingerprint(files: Sequence[Path]) -> str:
+    """Differs where a file does."""
     return hashlib.sha256("".join(map(text.fingerprint, files)).encode()).hexdigest()

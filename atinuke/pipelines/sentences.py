@@ -4,11 +4,14 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from atinuke.core.errors import fail
-from atinuke.pipelines.rows import Row
+from atinuke.pipelines import text
+from atinuke.pipelines.rows import Names, Row, Rows, Source, fingerprint
 
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -19,7 +22,29 @@ def split(document: str, by: str) -> list[str]:
     return [" ".join(part.split()) for part in parts if part.strip()]
 
 
-class Sentences:
+class Sentences(Source):
+    """Pairs of neighbouring sentences, or lines, of texts (see `atinuke.pipelines.text` for `field` and `split`).
+
+    The columns are `first`, `second` and `next`: `yes`, or `no` for half of them, whose second is another sentence. The
+    same `seed` gives the same pairs.
+    """
+
+    name: Literal["sentences"] = "sentences"
+    files: Names
+    by: Literal["sentence", "line"] = "sentence"
+    field: str = "text"
+    split: text.Split = "file"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def open(self) -> Rows:
+        found = text.find(self.files)
+        documents = [
+            split(document, self.by) for file in found for document in text.documents(file, self.field, self.split)
+        ]
+        return Pairs(documents, self.seed, fingerprint(found), ", ".join(self.files))
+
+
+class Pairs:
     """Rows with a `first` sentence, a `second` one, and `next`: whether it comes next, `yes` or `no`.
 
     There is a row for each two neighbours of a document. A coin that follows from `seed` and the number of the row
@@ -29,7 +54,7 @@ class Sentences:
         AtinukeError: no document has two sentences, or all that could be the second are the same.
     """
 
-    def __init__(self, documents: Sequence[Sequence[str]], seed: int, fingerprint: str, where: str) -> None:
+    def __init__(self, documents: Sequence[Sequence[str]], seed: int, digest: str, where: str) -> None:
         self._sentences = [sentence for document in documents for sentence in document]
         self._where, self._seed = where, seed
         starts: list[int] = []
@@ -41,7 +66,7 @@ class Sentences:
         if not starts or len(set(self._sentences)) < 2:
             found = f"{len(self._sentences):,} sentences in {len(documents):,} documents"
             raise fail("no document has two different sentences", found, where=where, fix="see `by` and `split`")
-        self.fingerprint: str = hashlib.sha256(f"{fingerprint} {seed} {self._sentences}".encode()).hexdigest()
+        self.fingerprint: str = hashlib.sha256(f"{digest} {seed} {self._sentences}".encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -25,7 +25,7 @@ def atinuke_objectives() -> Iterable[Choice]:
 @hookimpl
 def atinuke_sources() -> Iterable[Choice]:
     for name, target, summary in SOURCES:
-        yield Choice(name, f"atinuke.pipelines.rows:{target}", summary)
+        yield Choice(name, f"atinuke.pipelines.{target}", summary)
 
 
 @hookimpl
@@ -137,9 +137,9 @@ OBJECTIVES = (
 )
 
 SOURCES = (
-    ("manifest", "Manifest", "JSON lines, an object a row"),
-    ("folders", "Folders", "A folder of files for each class"),
-    ("table", "Table", "CSV, TSV or Parquet"),
-    ("sentences", "Sentences", "Pairs of neighbouring sentences of texts, half of them exchanged"),
-    ("datasets", "Datasets", "A Hugging Face data set"),
+    ("manifest", "rows:Manifest", "JSON lines, an object a row"),
+    ("folders", "rows:Folders", "A folder of files for each class"),
+    ("table", "rows:Table", "CSV, TSV or Parquet"),
+    ("sentences", "sentences:Sentences", "Pairs of neighbouring sentences of texts, half of them exchanged"),
+    ("datasets", "rows:Datasets", "A Hugging Face data set"),
 )

@@ -6,8 +6,7 @@ import pytest
 
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.rows import Rows, open_rows
-from atinuke.pipelines.rows import Sentences as Source
-from atinuke.pipelines.sentences import split
+from atinuke.pipelines.sentences import Sentences, split
 
 COUNT = 400
 
@@ -17,7 +16,7 @@ def pairs(rows: Rows) -> list[dict[str, str]]:
 
 
 def opened(folder: Path, **settings: object) -> Rows:
-    return open_rows(Source.model_validate({"files": [str(folder / "*.txt")], **settings}))
+    return open_rows(Sentences.model_validate({"files": [str(folder / "*.txt")], **settings}))
 
 
 @pytest.fixture
