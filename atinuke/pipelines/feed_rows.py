@@ -14,6 +14,7 @@ from atinuke.core.names import close
 from atinuke.core.rewrite import HEAD_LOSS
 from atinuke.pipelines.batches import Shuffled, in_order
 from atinuke.pipelines.examples import scan
+from atinuke.pipelines.feed_tokenizer import run_tokenizer
 from atinuke.pipelines.fields import (
     Audio,
     Class,
@@ -73,9 +74,12 @@ def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: Wor
     """
     data = _section(recipe)
     rows = open_rows(data.train)
-    with world.first():
-        tokenizer = _tokenizer(recipe, rows, tokenizer_file, console)
-    fields = with_classes(data.fields, rows)
+    tokenizer = None
+    if recipe.tokenizer:
+        texts, special = partial(_texts, recipe, rows), recipe.objective.special_tokens
+        with world.first():
+            tokenizer = run_tokenizer(recipe.tokenizer, special, texts, tokenizer_file, console)
+    fields = known(data.fields, data)
     _require_classes(trained, fields)
     _require_room(trained, fields, recipe.objective.vocabulary(tokenizer))
     quiet = console if world.rank == 0 else Console(quiet=True)
@@ -91,6 +95,13 @@ def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: Wor
         partial(_count, trained=trained, unit=objective.unit),
         objective.unit,
     )
+
+
+def known(fields: dict[str, Field], trained: RowsData) -> dict[str, Field]:
+    """The fields with the classes of the training rows, which are read only where a field does not list its own."""
+    if any(getattr(field, "classes", ()) is None for field in fields.values()):
+        return with_classes(fields, open_rows(trained.train))
+    return fields
 
 
 def _making(trained: CheckedGraph, recipe: Recipe) -> Making:
@@ -203,27 +214,13 @@ def _require_room(trained: CheckedGraph, fields: dict[str, Field], tokens: int) 
             raise fail(what, where=trained.graph.where, fix=f"set the graph's vocab_size to at least {tokens}")
 
 
-def _tokenizer(recipe: Recipe, rows: Rows, path: Path, console: Console) -> Tokenizer | None:
-    """The run's own; the first time, a copy of the one that the recipe names, or one trained on the rows' texts."""
-    wanted = recipe.tokenizer
-    if wanted is None:
-        return None
-    if path.exists():
-        return Tokenizer.load(path, wanted.end_of_text)
-    if wanted.file:
-        tokenizer = Tokenizer.load(wanted.file, wanted.end_of_text)
-    else:
-        assert wanted.vocab_size
-        texts = [field for field in _section(recipe).fields.values() if isinstance(field, Text)]
-        names = [name for field in texts for name in columns(field)]
-        if not names:
-            raise fail(
-                "there is no text to train a tokenizer on", where="tokenizer", fix="add a text field, or leave it out"
-            )
-        values = (row.get(name) for row in map(rows.__getitem__, range(len(rows))) for name in names)
-        with console.status(f"training a tokenizer of {wanted.vocab_size:,} tokens"):
-            strings = (text for text in values if isinstance(text, str))
-            special = recipe.objective.special_tokens
-            tokenizer = Tokenizer.train(strings, wanted.vocab_size, wanted.end_of_text, special)
-    tokenizer.save(path)
-    return tokenizer
+def _texts(recipe: Recipe, rows: Rows) -> Iterator[str]:
+    """The texts of the rows, for a tokenizer to be trained on."""
+    texts = [field for field in _section(recipe).fields.values() if isinstance(field, Text)]
+    names = [name for field in texts for name in columns(field)]
+    if not names:
+        raise fail(
+            "there is no text to train a tokenizer on", where="tokenizer", fix="add a text field, or leave it out"
+        )
+    values = (row.get(name) for row in map(rows.__getitem__, range(len(rows))) for name in names)
+    return (text for text in values if isinstance(text, str))

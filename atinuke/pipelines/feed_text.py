@@ -1,6 +1,6 @@
 """Texts as one long stream of tokens, for models that go on with them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -13,6 +13,7 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.cost import Figures, cost
 from atinuke.core.errors import fail
 from atinuke.pipelines.corpus import prepare
+from atinuke.pipelines.feed_tokenizer import run_tokenizer
 from atinuke.pipelines.loop import Feed, predicted_tokens
 from atinuke.pipelines.objective import Making
 from atinuke.pipelines.recipe import Data, Recipe
@@ -58,12 +59,12 @@ def feed(
     Raises:
         AtinukeError: see `require`; or the model does not fit into memory, or a text cannot be read.
     """
-    data, _ = _sections(recipe)
+    data, wanted = _sections(recipe)
     objective = recipe.objective
     figures = _figures(checked, recipe)
     _require_memory(figures, recipe, world)
     with world.first() as is_first:
-        tokenizer = _tokenizer(recipe, tokenizer_file, console)
+        tokenizer = run_tokenizer(wanted, objective.special_tokens, partial(_texts, data), tokenizer_file, console)
         _require_room(checked, objective.vocabulary(tokenizer))
         train, validation = _tokens(data, tokenizer, cache, console if is_first else None)
     sizes = {"batch": recipe.batch, "context": data.context}
@@ -135,21 +136,8 @@ def _require_memory(figures: Figures, recipe: Recipe, world: World) -> None:
         )
 
 
-def _tokenizer(recipe: Recipe, path: Path, console: Console) -> Tokenizer:
-    """The run's own; the first time, a copy of the one that the recipe names, or a newly trained one."""
-    data, wanted = _sections(recipe)
-    if path.exists():
-        return Tokenizer.load(path, wanted.end_of_text)
-    if wanted.file:
-        tokenizer = Tokenizer.load(wanted.file, wanted.end_of_text)
-    else:
-        assert wanted.vocab_size
-        texts = chain.from_iterable(documents(file, data.field, data.split) for file in find(data.train))
-        with console.status(f"training a tokenizer of {wanted.vocab_size:,} tokens"):
-            special = recipe.objective.special_tokens
-            tokenizer = Tokenizer.train(texts, wanted.vocab_size, wanted.end_of_text, special)
-    tokenizer.save(path)
-    return tokenizer
+def _texts(data: Data) -> Iterator[str]:
+    return chain.from_iterable(documents(file, data.field, data.split) for file in find(data.train))
 
 
 def _require_room(checked: CheckedGraph, tokens: int) -> None:

@@ -8,9 +8,10 @@ from torch import Tensor
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.names import close
 from atinuke.pipelines.collate import collate
-from atinuke.pipelines.fields import Array, Field, Number, decode, with_classes
+from atinuke.pipelines.feed_rows import known
+from atinuke.pipelines.fields import Array, Field, Number, decode
 from atinuke.pipelines.generate import generate
-from atinuke.pipelines.rows import Row, open_rows
+from atinuke.pipelines.rows import Row
 from atinuke.pipelines.run import Run
 from atinuke.pipelines.sampling import Settings
 
@@ -53,8 +54,7 @@ def read_given(run: Run, values: Mapping[str, str], rows: int) -> dict[str, Tens
             told = ", ".join(f"{one} ({fields[one].name})" for one in wanted)
             raise fail(f"the run needs `{name}`", f"it writes from: {told}", fix=f"--given {name}=...")
     used = {name: field for name, field in fields.items() if name in values or name in wanted}
-    if data and any(getattr(field, "classes", ()) is None for field in used.values()):
-        used = with_classes(used, open_rows(data.train))
+    used = known(used, data) if data else used
     row = {name: _read(run, name, field, values[name]) if name in values else None for name, field in used.items()}
     batch = collate([row] * rows, used)
     given = {name: tensor for name, tensor in batch.items() if name in run.given}

@@ -18,7 +18,7 @@ from atinuke.core.graph import Wire
 from atinuke.core.names import close
 from atinuke.core.signature import Dim
 from atinuke.pipelines.examples import Example
-from atinuke.pipelines.feed_rows import require
+from atinuke.pipelines.feed_rows import known, require
 from atinuke.pipelines.fields import Array, Field, decode
 from atinuke.pipelines.objective_labels import CTC, Classification
 from atinuke.pipelines.part import part
@@ -27,7 +27,7 @@ from atinuke.pipelines.rows import Row, open_rows
 from atinuke.pipelines.run import Trained, open_model
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.train import TOKENIZER
-from atinuke.pipelines.validation import answer, batch_of, known, rows_of
+from atinuke.pipelines.validation import answer, batch_of, rows_of
 
 MASK = "mask"
 

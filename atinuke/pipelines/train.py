@@ -23,11 +23,9 @@ from atinuke.core.dump import dump
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
 from atinuke.pipelines import checkpoint, feed_rows, feed_text, log
-from atinuke.pipelines.fields import with_classes
 from atinuke.pipelines.init import adopt, copy_weights
 from atinuke.pipelines.loop import Job, Loop, Outcome
 from atinuke.pipelines.recipe import Recipe, dump_recipe, load_recipe
-from atinuke.pipelines.rows import open_rows
 from atinuke.pipelines.world import World, joined
 
 RECIPE, GRAPH, TOKENIZER, SHARDS, INIT = "recipe.yaml", "graph.yaml", "tokenizer.json", "shards", "init.safetensors"
@@ -95,7 +93,7 @@ def _with_classes(recipe: Recipe) -> Recipe:
     rows."""
     if recipe.rows is None:
         return recipe
-    fields = with_classes(recipe.rows.fields, open_rows(recipe.rows.train))
+    fields = feed_rows.known(recipe.rows.fields, recipe.rows)
     return recipe.model_copy(update={"rows": recipe.rows.model_copy(update={"fields": fields})})
 
 

@@ -13,8 +13,8 @@ from rich.progress import track
 from atinuke.core.errors import fail
 from atinuke.pipelines.collate import collate
 from atinuke.pipelines.examples import Example, Examples, scan
-from atinuke.pipelines.feed_rows import require, require_sizes
-from atinuke.pipelines.fields import Field, with_classes
+from atinuke.pipelines.feed_rows import known, require, require_sizes
+from atinuke.pipelines.fields import Field
 from atinuke.pipelines.recipe import Recipe, RowsData, load_recipe
 from atinuke.pipelines.rows import open_rows
 from atinuke.pipelines.run import Trained, open_model
@@ -70,13 +70,6 @@ def rows_of(recipe: Recipe, where: Path) -> RowsData:
     if recipe.rows is None:
         raise fail("reads texts, not rows", where=str(where), fix="use a recipe that has `rows`")
     return recipe.rows
-
-
-def known(fields: dict[str, Field], trained: RowsData) -> dict[str, Field]:
-    """The fields with the classes of the training rows, which are read only where a field does not list its own."""
-    if any(getattr(field, "classes", ()) is None for field in fields.values()):
-        return with_classes(fields, open_rows(trained.train))
-    return fields
 
 
 def groups(examples: Examples, size: int, console: Console) -> Iterator[list[Example]]:

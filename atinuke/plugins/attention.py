@@ -74,10 +74,21 @@ class Heads(nn.Module):
             enable_gqa=self.kv_heads != self.heads,
         )
 
-    def _attend_masked(
-        self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor, distance: Tensor, slopes: Tensor | None
+    def _attend_visible(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        visible: Tensor,
+        attention_mask: Tensor | None,
+        distance: Tensor,
+        slopes: Tensor | None,
     ) -> Tensor:
-        """A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0."""
+        """To what is visible and not masked. Only a mask can hide everything from a query: a softmax over nothing is 0
+        in one backend and a mean in another, so such a query sees everything, times 0."""
+        if attention_mask is None:
+            return self._attend(query, key, value, score_bias(visible, distance, slopes, query.dtype))
+        visible = visible & attention_mask[:, None, None, :]
         sees = visible.any(-1, keepdim=True)
         return self._attend(query, key, value, score_bias(visible | ~sees, distance, slopes, query.dtype)) * sees
 
@@ -165,10 +176,7 @@ class SelfAttention(Heads):
         place = torch.arange(x.shape[1], device=x.device)
         distance = (place[:, None] - place)[None, None]
         visible = self._visible(distance)
-        if attention_mask is None:
-            return self._join(self._attend(query, key, value, score_bias(visible, distance, slopes, x.dtype)))
-        visible = visible & attention_mask[:, None, None, :]
-        return self._join(self._attend_masked(query, key, value, visible, distance, slopes))
+        return self._join(self._attend_visible(query, key, value, visible, attention_mask, distance, slopes))
 
     def step(
         self,

@@ -106,11 +106,8 @@ class LayerwisePosition(nn.Module):
         return x + (encoding * self.amplitude if self.gain else encoding)
 
 
-class LearnedPosition(nn.Module):
-    """x plus a learned vector for each of the first `length` positions, from a normal distribution of deviation 0.02
-    (as GPT-2). Raises IndexError for a longer text."""
-
-    limits: ClassVar[dict[str, str]] = {"sequence": "length"}
+class PositionTable(nn.Module):
+    """A learned vector for each of `length` positions, from a normal distribution of deviation 0.02 (as GPT-2)."""
 
     def __init__(self, d_model: int, length: int) -> None:
         super().__init__()
@@ -122,6 +119,13 @@ class LearnedPosition(nn.Module):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=INITIAL_STD)
+
+
+class LearnedPosition(PositionTable):
+    """x plus a learned vector for each of the first `length` positions, from a normal distribution of deviation 0.02
+    (as GPT-2). Raises IndexError for a longer text."""
+
+    limits: ClassVar[dict[str, str]] = {"sequence": "length"}
 
     def forward(
         self, x: Float[Tensor, "batch sequence {self.d_model}"]
@@ -132,23 +136,12 @@ class LearnedPosition(nn.Module):
         return x + F.embedding(position[:, None] + torch.arange(x.shape[1], device=x.device), self.weight)
 
 
-class PositionIds(nn.Module):
+class PositionIds(PositionTable):
     """x plus a learned vector for the position that each token is said to have, for instance where several texts are
     packed into one row and each counts from 0; otherwise as position.learned.
 
     Raises IndexError for a position outside 0..length-1.
     """
-
-    def __init__(self, d_model: int, length: int) -> None:
-        super().__init__()
-        require_positive(d_model=d_model, length=length)
-        self.d_model = d_model
-        self.length = length
-        self.weight = nn.Parameter(torch.empty(length, d_model))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=INITIAL_STD)
 
     def forward(
         self, x: Float[Tensor, "*lead {self.d_model}"], position_ids: Int[Tensor, "*lead"]

@@ -37,10 +37,7 @@ class PrefixAttention(Heads):
         place = torch.arange(x.shape[1], device=x.device)
         distance = (place[:, None] - place)[None, None]
         visible = _visible(distance, prefix_mask, prefix_mask)
-        if attention_mask is None:
-            return self._join(self._attend(query, key, value, score_bias(visible, distance, slopes, x.dtype)))
-        visible = visible & attention_mask[:, None, None, :]
-        return self._join(self._attend_masked(query, key, value, visible, distance, slopes))
+        return self._join(self._attend_visible(query, key, value, visible, attention_mask, distance, slopes))
 
     def step(
         self,

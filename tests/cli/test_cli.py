@@ -1,7 +1,6 @@
 """The command line, from a file to a trained, generating run; every mistake of a user ends with exit code 2."""
 
 import json
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -9,7 +8,6 @@ import pytest
 import yaml
 
 from atinuke import graphs
-from atinuke.cli import main
 from atinuke.core.document import parse
 
 RECIPE = """
@@ -23,24 +21,6 @@ batch: 2
 evaluate_every: 3
 save_every: 3
 """
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Calls the command line; gives the exit code, what was printed and what was complained about."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["atinuke", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        try:
-            main()
-            code = 0
-        except SystemExit as leave:
-            code = leave.code if isinstance(leave.code, int) else 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -1,36 +1,16 @@
 """Measuring and looking from the command line."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from atinuke.cli import main
 from tests.pipelines import senses
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return senses.make(tmp_path_factory.mktemp("cli"), "classification", "steps=40")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Calls the command line; gives the exit code, what was printed and what was complained about."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["atinuke", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        try:
-            main()
-            code = 0
-        except SystemExit as leave:
-            code = leave.code if isinstance(leave.code, int) else 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_evaluate_says_what_it_writes(run, trained: Path) -> None:

@@ -1,10 +1,14 @@
-"""Small recordings and pictures that tests write, each a function of its number."""
+"""Small recordings and pictures that tests write, each a function of its number; and what a bad one is told."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from PIL import Image
+
+from atinuke.core.errors import AtinukeError
 
 RATE = 8000
 
@@ -21,3 +25,11 @@ def picture(path: Path, number: int, height: int = 8, width: int = 6) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)).save(path)
     return path
+
+
+def failure(function: Callable[[], object]) -> str:
+    """The one mistake that a function ends with."""
+    with pytest.raises(AtinukeError) as caught:
+        function()
+    assert len(caught.value.mistakes) == 1
+    return str(caught.value)

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.picture import read_picture
+from tests.pipelines.media import failure
 
 RANDOM = np.random.default_rng(0)
 COLOURS = RANDOM.integers(0, 256, (5, 7, 3), np.uint8)
@@ -173,13 +173,6 @@ BROKEN = {
     "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "is not a picture"),
     "wide.tiff": (encoded(GREYS.astype(np.int32), "TIFF"), "has 32-bit pixels"),
 }
-
-
-def failure(function: Callable[[], object]) -> str:
-    with pytest.raises(AtinukeError) as caught:
-        function()
-    assert len(caught.value.mistakes) == 1
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", BROKEN)

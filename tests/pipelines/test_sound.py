@@ -4,7 +4,6 @@ import io
 import struct
 import wave
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.sound import read_sound
+from tests.pipelines.media import failure
 
 RATE = 16_000
 
@@ -144,13 +143,6 @@ BROKEN = {
     "sound.aiff": (encoded(LONG, RATE, "AIFF"), "in a format that is not read\n  its format: AIFF"),
     "hours.wav": (wav(b"\x80" * 700_000, 10, bits=8), "is longer than 60 s\n  70,000.0 s"),
 }
-
-
-def failure(function: Callable[[], object]) -> str:
-    with pytest.raises(AtinukeError) as caught:
-        function()
-    assert len(caught.value.mistakes) == 1
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", BROKEN)

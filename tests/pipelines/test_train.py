@@ -96,7 +96,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(corpus: Path, monkeypatch: p
 
 def test_what_was_cut_off_before_the_first_step_is_made_up_for(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(corpus, "whole")
-    monkeypatch.setattr(feed_text, "_tokenizer", lambda *_: 1 / 0)
+    monkeypatch.setattr(feed_text, "run_tokenizer", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         start(corpus, "cut")
     monkeypatch.undo()
