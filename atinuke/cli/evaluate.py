@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 OtherRows = Annotated[
     list[str],
-    typer.Option("--set", help="Other rows: 'rows.validation.files=[/path/of/rows.jsonl]'.", metavar="rows.KEY=VALUE"),
+    typer.Option(
+        "--set", help=r"Other rows: 'rows.validation.files=\[/path/of/rows.jsonl]'.", metavar="rows.KEY=VALUE"
+    ),
 ]
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from typer.main import get_command
 
 from atinuke import graphs
+from atinuke.cli import app
 from atinuke.core.document import parse
 
 RECIPE = """
@@ -188,3 +190,11 @@ def test_version_and_help(run) -> None:
         "demo",
     ]:
         assert command in out
+
+
+def test_every_command_explains_itself(run) -> None:
+    for command in get_command(app).commands:  # type: ignore[attr-defined]
+        code, out, _ = run(command, "--help")
+        assert code == 0, command
+        assert f"atinuke {command}" in out
+    assert "rows.validation.files=[/path/of/rows.jsonl]" in run("evaluate", "--help")[1]
