@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from atinuke.compile.front import check_graph as check_graph
     from atinuke.compile.front import open_graph as open_graph
     from atinuke.compile.module import build as build
+    from atinuke.core.component import Backend as Backend
     from atinuke.core.component import Choice as Choice
     from atinuke.core.component import Component as Component
     from atinuke.core.component import Rewrite as Rewrite
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AtinukeError": "atinuke.core.errors",
+    "Backend": "atinuke.core.component",
     "Choice": "atinuke.core.component",
     "Component": "atinuke.core.component",
     "Graph": "atinuke.core.graph",
@@ -35,6 +37,7 @@ _PUBLIC = {
 
 __all__ = [
     "AtinukeError",
+    "Backend",
     "Choice",
     "Component",
     "Graph",

@@ -85,6 +85,27 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Backend:
+    """A target that models are compiled for.
+
+    `name` is one word (a third party's gets its plugin's name in front). `builder` is the import string of a subclass
+    of `atinuke.compile.builder.Builder`, which makes the files with torch; `runner` that of a subclass of
+    `atinuke.runtime.runner.Runner`, which runs them, without torch where the target needs none.
+    """
+
+    name: str
+    builder: str
+    runner: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        _require(WORD.fullmatch(self.name), self.name, "the name of a backend must be a word")
+        _require(isinstance(self.summary, str), repr(self.summary), f"the summary of `{self.name}` must be a text")
+        for target in (self.builder, self.runner):
+            _require(TARGET.fullmatch(target), target, "a target must look like `package.module:Class`")
+
+
+@dataclass(frozen=True)
 class Rewrite:
     """A named pass from graph to graph: what it requires of the graph given, what it ensures of the one returned."""
 

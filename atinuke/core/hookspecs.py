@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from atinuke.core.component import Choice, Component, Rewrite
+from atinuke.core.component import Backend, Choice, Component, Rewrite
 
 PROJECT = "atinuke"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -24,6 +24,11 @@ def atinuke_objectives() -> Iterable[Choice]:  # type: ignore[empty-body]
 @hookspec
 def atinuke_sources() -> Iterable[Choice]:  # type: ignore[empty-body]
     """Yields the sources of rows that recipes can name: subclasses of `atinuke.pipelines.rows.Source`."""
+
+
+@hookspec
+def atinuke_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
+    """Yields the targets that models can be compiled for."""
 
 
 @hookspec

@@ -14,17 +14,17 @@ from typing import TypeVar
 import pluggy
 
 from atinuke.core import hookspecs
-from atinuke.core.component import Choice, Component, Rewrite
+from atinuke.core.component import Backend, Choice, Component, Rewrite
 from atinuke.core.errors import AtinukeError, Mistake, fail
 
 GROUP = "atinuke"
 BUILTINS = "atinuke.plugins"
 
-Record = TypeVar("Record", Choice, Component, Rewrite)
+Record = TypeVar("Record", Backend, Choice, Component, Rewrite)
 
 
 class Registry:
-    """Finds components, objectives, sources of rows and rewrites by name."""
+    """Finds components, objectives, sources of rows, backends and rewrites by name."""
 
     def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
         self._entries: dict[str, list[EntryPoint]] = {}
@@ -51,6 +51,10 @@ class Registry:
         """The sources of rows of one plugin ("" is the built-ins), by the names that recipes use."""
         return self._records(plugin, "atinuke_sources", Choice)
 
+    def backends(self, plugin: str = "") -> dict[str, Backend]:
+        """The backends of one plugin ("" is the built-ins), by the names that `--target` takes."""
+        return self._records(plugin, "atinuke_backends", Backend)
+
     def rewrites(self, plugin: str = "") -> dict[str, Rewrite]:
         """The rewrites of one plugin ("" is the built-ins), by name."""
         return self._records(plugin, "atinuke_rewrites", Rewrite)
@@ -70,6 +74,10 @@ class Registry:
     def source(self, name: str) -> Choice:
         """The record of a source of rows; errors as for `component`."""
         return self._find(name, self.sources, "source")
+
+    def backend(self, name: str) -> Backend:
+        """The record of a backend; errors as for `component`."""
+        return self._find(name, self.backends, "target")
 
     def rewrite(self, name: str) -> Rewrite:
         """The record of a rewrite; errors as for `component`."""

@@ -5,7 +5,7 @@ They are registered through the same hooks as everybody else's, and listing them
 
 from collections.abc import Iterable
 
-from atinuke.core.component import Choice, Component, Rewrite
+from atinuke.core.component import Backend, Choice, Component, Rewrite
 from atinuke.core.hookspecs import hookimpl
 from atinuke.core.rewrite import PRUNE, VOCABULARY_LOSS
 
@@ -26,6 +26,14 @@ def atinuke_objectives() -> Iterable[Choice]:
 def atinuke_sources() -> Iterable[Choice]:
     for name, target, summary in SOURCES:
         yield Choice(name, f"atinuke.pipelines.{target}", summary)
+
+
+@hookimpl
+def atinuke_backends() -> Iterable[Backend]:
+    for name, cls, summary in BACKENDS:
+        yield Backend(
+            name, f"atinuke.compile.backends.{name}:{cls}Builder", f"atinuke.runtime.{name}:{cls}Runner", summary
+        )
 
 
 @hookimpl
@@ -143,3 +151,5 @@ SOURCES = (
     ("sentences", "sentences:Sentences", "Pairs of neighbouring sentences of texts, half of them exchanged"),
     ("datasets", "rows:Datasets", "A Hugging Face data set"),
 )
+
+BACKENDS = (("onnx", "Onnx", "ONNX files, run by ONNX Runtime on CPUs"),)

@@ -1,0 +1,48 @@
+"""What makes the files of one target."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from atinuke.compile.programs import Program
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be built: the programs in float32, example inputs of each, and what was asked for.
+
+    The nodes `float32` (paths such as `stack.0.norm1`) stay in float32 in a half precision.
+    """
+
+    programs: Mapping[str, Program]
+    inputs: Mapping[str, tuple[Tensor, ...]]
+    precision: str
+    float32: frozenset[str] = frozenset()
+
+
+class Builder(ABC):
+    """Builds the programs of a model for one target.
+
+    `precisions` are those it knows, the first one the default; `packages` are what must be installed to build, by the
+    name that is imported, and `extra` is the extra of Atinuke that brings them.
+    """
+
+    precisions: ClassVar[tuple[str, ...]]
+    packages: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    def refusal(self, work: Work) -> str | None:
+        """Why this target cannot have these programs in this precision; None where it can."""
+        return None
+
+    @abstractmethod
+    def build(self, work: Work, folder: Path) -> None:
+        """Writes the files of all programs into the folder, which is empty; the target's runner reads them.
+
+        Raises:
+            AtinukeError: the target does not take the model.
+        """

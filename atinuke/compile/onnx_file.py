@@ -1,0 +1,41 @@
+"""A program as an ONNX model, with the names and axes of its interface."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atinuke.compile.export import dynamic_shapes, export, quiet
+from atinuke.compile.programs import Program
+
+OPSET = 20
+
+
+def onnx_model(program: Program, inputs: tuple[Tensor, ...], opset: int = OPSET) -> Any:
+    """The `onnx.ModelProto`. Sizes of inputs and outputs are named as in the interface; nothing tells where the source
+    stood."""
+    interface = program.interface
+    exported = export(program, inputs)
+    with quiet():
+        found = torch.onnx.export(
+            exported,
+            (),
+            dynamo=True,
+            opset_version=opset,
+            dynamic_shapes=dynamic_shapes(program),
+            input_names=[port.name for port in interface.inputs],
+            output_names=[port.name for port in interface.outputs],
+            optimize=True,
+            verbose=False,
+        )
+    assert found is not None
+    model = found.model_proto
+    for values, ports in ((model.graph.input, interface.inputs), (model.graph.output, interface.outputs)):
+        for value, port in zip(values, ports, strict=True):
+            for dim, size in zip(value.type.tensor_type.shape.dim, port.shape, strict=True):
+                if isinstance(size, str):
+                    dim.dim_param = size
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return model

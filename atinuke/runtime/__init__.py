@@ -1,0 +1,1 @@
+"""Runs deployed models without torch: numpy in, numpy out."""

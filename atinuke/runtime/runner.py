@@ -1,0 +1,66 @@
+"""What runs the programs of one target on this machine. A backend names its runner; a runner needs no torch where the
+target needs none."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from atinuke.runtime.interface import Array, Axes, Interface
+
+Memory = dict[str, Array]
+
+
+class Runner(ABC):
+    """The compiled programs in a folder, opened for calls.
+
+    `programs` and `axes` are those of the bundle; `precision` is what the folder was built in; a call uses `threads`
+    threads (None: as many as the engine likes).
+
+    Raises:
+        AtinukeError: the engine is not installed, or cannot run these files on this machine.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        programs: Mapping[str, Interface],
+        axes: Axes,
+        precision: str,
+        threads: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.programs = programs
+        self.axes = axes
+        self.precision = precision
+        self.threads = threads
+
+    @abstractmethod
+    def call(self, program: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs of one call; the feeds have been checked."""
+
+    def run(self, program: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs of one call by name.
+
+        Raises:
+            AtinukeError: the feeds do not fit the program; see `Interface.check`.
+        """
+        self.programs[program].check(feeds, self.axes)
+        return self.call(program, feeds)
+
+    def begin(self, program: str, sizes: Mapping[str, int]) -> Memory:
+        """Empty caches for a program, at sizes of its axes (`batch`, `capacity`)."""
+        interface = self.programs[program]
+        return {
+            port.name: np.zeros([size if isinstance(size, int) else sizes[size] for size in port.shape], port.dtype)
+            for port in interface.inputs
+            if port.name in interface.memory
+        }
+
+    def step(self, program: str, feeds: Mapping[str, Array], memory: Memory) -> dict[str, Array]:
+        """The outputs of one call that reads and changes `memory`, which is updated in place."""
+        interface = self.programs[program]
+        outputs = self.run(program, {**feeds, **memory})
+        memory.update({name: outputs.pop(output) for name, output in interface.memory.items()})
+        return outputs
