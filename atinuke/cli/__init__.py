@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from atinuke.cli import evaluate, graphs, plugins, runs
+from atinuke.cli import deploy, evaluate, graphs, plugins, runs
 from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError
 
@@ -29,6 +29,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     evaluate.look,
     runs.generate,
     runs.bench,
+    deploy.compile,
     runs.demo,
 )
 for command in COMMANDS:
