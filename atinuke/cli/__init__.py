@@ -30,6 +30,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.generate,
     runs.bench,
     deploy.compile,
+    deploy.seal,
     runs.demo,
 )
 for command in COMMANDS:

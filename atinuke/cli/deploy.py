@@ -26,3 +26,11 @@ def compile(  # noqa: A001 - the command's name
     builds = [tuple(one.partition("/")[::2]) for one in target or ["onnx/fp32"]]
     bundle = compile_bundle(open_subject(subject, sets, swaps), builds, output, step, without)  # type: ignore[arg-type]
     say(f"wrote {bundle.folder}")
+
+
+def seal(folder: Annotated[Path, typer.Argument(help="A bundle's folder.")]) -> None:
+    """Seal a bundle anew, after changing it on purpose: its licence in README.md, say."""
+    from atinuke.runtime.seal import reseal
+
+    reseal(folder)
+    say(f"sealed {folder}")

@@ -39,6 +39,11 @@ class Registry:
         """Installed third-party plugins: entry point name -> the module it names (both, where two share a name)."""
         return {name: " and ".join(map(_provider, found)) for name, found in sorted(self._entries.items())}
 
+    def package(self, plugin: str) -> tuple[str, str]:
+        """The package that brings an installed plugin, and its version, as far as they are known."""
+        found = next((entry.dist for entry in self._entries.get(plugin, []) if entry.dist), None)
+        return (found.name, found.version) if found else ("unknown", "unknown")
+
     def components(self, plugin: str = "") -> dict[str, Component]:
         """The components of one plugin ("" is the built-ins), by the names that graph files use."""
         return self._records(plugin, "atinuke_components", Component)

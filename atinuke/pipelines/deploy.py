@@ -25,10 +25,13 @@ from atinuke.core.override import override
 from atinuke.core.registry import Registry
 from atinuke.pipelines.checkpoint import weights
 from atinuke.pipelines.objective_labels import Classification
+from atinuke.pipelines.provenance import provenance
 from atinuke.pipelines.run import Trained, open_model, writer
 from atinuke.pipelines.train import TOKENIZER
 from atinuke.runtime import bundle as layout
-from atinuke.runtime.bundle import Bundle, Text, write_config
+from atinuke.runtime.archive import pack
+from atinuke.runtime.bundle import Bundle, Text
+from atinuke.runtime.seal import seal
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,11 @@ def compile_bundle(
             for found in certify(subject.checked, made, bundle.runner(name)):
                 if not found.relative <= BUDGETS[precision]:
                     raise fail(f"{name} is over its budget", f"{found}")
-        write_config(bundle)
-        draft.rename(output)
+        seal(bundle, provenance(subject.checked.graph, names))
+        if output.suffix == ".zip":
+            pack(draft, output)
+        else:
+            draft.rename(output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return layout.open_bundle(output)

@@ -18,14 +18,19 @@ from typing import Any
 
 from atinuke.core.component import import_target
 from atinuke.core.errors import fail
+from atinuke.core.files import is_file, is_folder, replacing
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
-from atinuke.runtime.interface import Axes, Interface, Port
+from atinuke.runtime.archive import unpack
+from atinuke.runtime.config import NAME, plain, read_axes, read_build, read_classes, read_fields, read_programs
+from atinuke.runtime.interface import Axes, Interface
+from atinuke.runtime.lock import FORMAT, Lock, check_files, require_format
 from atinuke.runtime.runner import Runner
+from atinuke.runtime.strict import Value, read_json
 
-FORMAT = 1
 CONFIG, GRAPH, WEIGHTS, TOKENIZER = "config.json", "graph.yaml", "model.safetensors", "tokenizer.json"
-PARITY, LOCK, CARD, TARGETS = "parity.json", "atinuke.lock", "README.md", "targets"
+PARITY, CARD, TARGETS = "parity.json", "README.md", "targets"
+FILES = (CONFIG, GRAPH, WEIGHTS, TOKENIZER, PARITY, CARD)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Bundle:
 
     def place(self, build: str) -> Path:
         """The folder of a build."""
-        return self.folder / TARGETS / build
+        return self.folder / TARGETS / build.replace(":", ".")  # no path of a bundle has a colon
 
     def runner(self, build: str, threads: int | None = None) -> Runner:
         """The programs of a build, ready to be called.
@@ -82,41 +87,73 @@ def write_config(bundle: Bundle) -> None:
         "atinuke": FORMAT,
         "name": bundle.name,
         "axes": {name: list(axis) for name, axis in bundle.axes.items()},
-        "programs": {name: _plain(interface) for name, interface in bundle.programs.items()},
+        "programs": {name: plain(interface) for name, interface in bundle.programs.items()},
         "text": vars(bundle.text) if bundle.text else None,
         "fields": {name: dict(field) for name, field in bundle.fields.items()},
         "classes": {name: list(names) for name, names in bundle.classes.items()},
         "builds": list(bundle.builds),
     }
-    (bundle.folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replacing(bundle.folder / CONFIG) as draft:
+        draft.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def open_bundle(folder: Path) -> Bundle:
-    """The bundle in a folder."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+def open_bundle(path: Path) -> Bundle:
+    """The bundle in a folder or a .zip, once every file has been held against the lock. A .zip is unpacked into a
+    temporary folder, which goes when the process ends.
+
+    Raises:
+        AtinukeError: it is of a newer format; a file is missing, changed or too much, a link, code or a pickle; a path
+            leads out of the folder; or its config says what cannot be so.
+    """
+    if not is_file(path) and not is_folder(path):
+        raise fail("there is no such bundle", where=str(path), fix="name a bundle's folder or .zip")
+    folder = unpack(path) if is_file(path) else path
+    lock = check_files(folder)
+    bundle = read_config(folder)
+    require_layout(bundle, lock)
+    return bundle
+
+
+def read_config(folder: Path) -> Bundle:
+    """What a folder's `config.json` says, whatever else is in the folder.
+
+    Raises:
+        AtinukeError: it says what cannot be so; the message names the place in it.
+    """
+    value = read_json(folder / CONFIG)
+    require_format(value)
+    told = value.record("atinuke", "name", "axes", "programs", "text", "fields", "classes", "builds")
+    axes = read_axes(told["axes"])
+    programs = read_programs(told["programs"], axes)
+    builds = tuple(read_build(one) for one in told["builds"].items(1))
+    if len({*builds}) < len(builds):
+        raise told["builds"].wrong("different builds")
     return Bundle(
         folder,
-        config["name"],
-        {name: (low, high) for name, (low, high) in config["axes"].items()},
-        {name: _interface(plain) for name, plain in config["programs"].items()},
-        Text(**config["text"]) if config["text"] else None,
-        config["fields"],
-        {name: tuple(names) for name, names in config["classes"].items()},
-        tuple(config["builds"]),
+        told["name"].text(NAME, "a graph's name"),
+        axes,
+        programs,
+        None if told["text"].absent() else _text(told["text"]),
+        read_fields(told["fields"], programs),
+        read_classes(told["classes"], programs),
+        builds,
     )
 
 
-def _plain(interface: Interface) -> dict[str, Any]:
-    ports = {
-        way: [{"name": port.name, "dtype": port.dtype, "shape": list(port.shape)} for port in getattr(interface, way)]
-        for way in ("inputs", "outputs")
-    }
-    return {**ports, "memory": dict(interface.memory)}
+def _text(value: Value) -> Text:
+    told = value.record("end_of_text", "context", "begins")
+    return Text(told["end_of_text"].text(), told["context"].whole(), told["begins"].flag())
 
 
-def _interface(plain: Mapping[str, Any]) -> Interface:
-    inputs, outputs = (
-        tuple(Port(port["name"], port["dtype"], tuple(port["shape"])) for port in plain[way])
-        for way in ("inputs", "outputs")
-    )
-    return Interface(inputs, outputs, plain["memory"])
+def require_layout(bundle: Bundle, lock: Lock) -> None:
+    """Every build has files, and no file is where none belongs; raises AtinukeError."""
+    where = str(bundle.folder)
+    places = {build: f"{bundle.place(build).relative_to(bundle.folder).as_posix()}/" for build in bundle.builds}
+    for build, place in places.items():
+        if not any(path.startswith(place) for path in lock.files):
+            raise fail(f"{CONFIG} names the build {build}, of which there are no files", where=where)
+    for path in lock.files:
+        if path not in FILES and not path.startswith((*places.values(),)):
+            raise fail(f"`{path}` is neither a bundle's own file nor of a build that {CONFIG} names", where=where)
+    if bundle.text and TOKENIZER not in lock.files:
+        raise fail(f"{CONFIG} says how texts are written, but there is no {TOKENIZER}", where=where)

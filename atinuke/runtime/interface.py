@@ -2,8 +2,10 @@
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
 }
+
+
+_WRITTEN = re.compile(r"(?!.*\b[0-9]+[A-Za-z_])[A-Za-z0-9_ +*/()-]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,26 @@ def _bind(port: Port, array: Array, axes: Axes, sizes: dict[str, int]) -> None:
 
 def work_out(size: str, sizes: Mapping[str, int]) -> int:
     """The value of a size such as `samples//160 + 1`; raises ValueError for anything but arithmetic of known axes."""
-    return _value(ast.parse(size, mode="eval").body, sizes)
+    return _value(_parse(size), sizes)
+
+
+def axes_of(size: str) -> frozenset[str]:
+    """The axes that a size depends on; raises ValueError for anything but arithmetic of names, where only what is above
+    0 divides."""
+    tree = _parse(size)
+    names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    _value(tree, dict.fromkeys(names, 1))
+    return names
+
+
+@lru_cache(maxsize=1024)
+def _parse(size: str) -> ast.expr:
+    if not _WRITTEN.fullmatch(size):
+        raise ValueError(f"`{size[:80]}` is not arithmetic of axes")
+    try:
+        return ast.parse(size, mode="eval").body
+    except (SyntaxError, RecursionError, MemoryError):
+        raise ValueError(f"`{size}` is not arithmetic of axes") from None
 
 
 def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:
@@ -106,7 +130,18 @@ def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:
         case ast.Name(id=name) if name in sizes:
             return sizes[name]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            return _ARITHMETIC[type(op)](_value(left, sizes), _value(right, sizes))
+            if not isinstance(op, ast.FloorDiv) or _is_positive(right):
+                return _ARITHMETIC[type(op)](_value(left, sizes), _value(right, sizes))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_value(operand, sizes)
     raise ValueError(f"`{ast.unparse(tree)}` is not arithmetic of axes")
+
+
+def _is_positive(tree: ast.expr) -> bool:
+    """Whether a size is above 0, whatever the axes are."""
+    match tree:
+        case ast.Constant(value=int(value)):
+            return value > 0
+        case ast.BinOp(left=left, op=ast.Mult() | ast.Add(), right=right):
+            return _is_positive(left) and _is_positive(right)
+    return isinstance(tree, ast.Name)

@@ -1,0 +1,164 @@
+"""Code for the card of a bundle: the shortest programs that run it, with and without Atinuke."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from atinuke.runtime.bundle import Bundle
+from atinuke.runtime.interface import Axes, Interface, Port, work_out
+
+_FEW = 8  # tokens
+
+CPP = """\
+C++ is the same with `Ort::Session`: the names, types and shapes are those of the tables above."""
+
+
+def with_atinuke(bundle: Bundle) -> Iterable[str]:
+    """On the command line and from Python."""
+    yield f"```sh\npip install 'atinuke[runtime]'\n{_command(bundle)}\n```"
+    name, interface = next(iter(bundle.programs.items()))
+    sizes = example(bundle.axes)
+    memory = (
+        f"memory = runner.begin({_quoted(name)}, {json.dumps(sizes_of(interface, sizes))})\n"
+        if interface.memory
+        else ""
+    )
+    call = f"runner.step({_quoted(name)}, feeds, memory)" if interface.memory else f"runner.run({_quoted(name)}, feeds)"
+    yield "From Python, with arrays in and arrays out (sizes that do not fit are refused by name):"
+    yield f"""```python
+from pathlib import Path
+
+import numpy as np
+from atinuke.runtime.bundle import open_bundle
+
+runner = open_bundle(Path(".")).runner({_quoted(bundle.builds[0])})
+feeds = {{
+{_feeds(interface, sizes)}
+}}
+{memory}outputs = {call}
+print({{name: array.shape for name, array in outputs.items()}})
+```"""
+
+
+def with_onnxruntime(bundle: Bundle) -> Iterable[str]:
+    """With nothing but ONNX Runtime, where there is an ONNX build."""
+    build = next((build for build in bundle.builds if build.split("/")[0] == "onnx"), None)
+    if build is None:
+        return
+    place = bundle.place(build).relative_to(bundle.folder).as_posix()
+    code = _steps(bundle, place) if "prefill" in bundle.programs else _forward(bundle, place)
+    yield "Without Atinuke, the ONNX files need only ONNX Runtime:"
+    yield f"```python\n{code}\n```"
+    yield CPP
+
+
+def example(axes: Axes) -> dict[str, int]:
+    """Sizes for an example: one row, a few tokens, everything else as large as it may be."""
+    found = {name: high for name, (_, high) in axes.items()}
+    for name, few in (("batch", 1), ("sequence", _FEW)):
+        if name in axes:
+            low, high = axes[name]
+            found[name] = min(max(low, few), high)
+    return found
+
+
+def sizes_of(interface: Interface, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes of the axes of a program's memory."""
+    ports = [port for port in interface.inputs if port.name in interface.memory]
+    return {name: sizes[name] for name in sizes if any(name in port.shape for port in ports)}
+
+
+def _command(bundle: Bundle) -> str:
+    given = [
+        f"--{kind} {example}"
+        for kind, example in (("text", '"..."'), ("image", "picture.png"), ("audio", "sound.wav"))
+        if any(field["name"] == kind for field in bundle.fields.values()) or (kind == "text" and bundle.text)
+    ]
+    return " ".join(["atinuke run .", *given])
+
+
+def _zeros(port: Port, sizes: Mapping[str, int]) -> str:
+    shape = tuple(size if isinstance(size, int) else work_out(size, sizes) for size in port.shape)
+    fill = "ones" if port.dtype == "bool" else "zeros"
+    return f"np.{fill}({shape}, {_quoted(port.dtype)})"
+
+
+def _feeds(interface: Interface, sizes: Mapping[str, int]) -> str:
+    return "\n".join(
+        f"    {_quoted(port.name)}: {_zeros(port, sizes)},  # {_written(port)}" for port in interface.given
+    )
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)
+
+
+def _written(port: Port) -> str:
+    return f"[{', '.join(map(str, port.shape))}]"
+
+
+def _forward(bundle: Bundle, place: str) -> str:
+    interface = bundle.programs["forward"]
+    return f"""import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{place}/forward.onnx")
+feeds = {{
+{_feeds(interface, example(bundle.axes))}
+}}
+names = [output.name for output in session.get_outputs()]
+for name, array in zip(names, session.run(names, feeds)):
+    print(name, array.shape)"""
+
+
+def _steps(bundle: Bundle, place: str) -> str:
+    """A greedy text of a few tokens."""
+    sizes = example(bundle.axes)
+    prefill = bundle.programs["prefill"]
+    text, rows = prefill.inputs[0], sizes["batch"]
+    length = min(sizes["sequence"], sizes["capacity"] - 1) or 1
+    scores = prefill.outputs[0].name
+    caches = {port.dtype for port in prefill.inputs if port.name in prefill.memory}
+    prepared, given = "", ""
+    if "prepare" in bundle.programs:
+        given = ", **given"
+        prepared = f"""
+given = call(open_("prepare"), {{
+{_feeds(bundle.programs["prepare"], sizes)}
+}})"""
+    types = {"float32": "tensor(float)", "float16": "tensor(float16)", "float64": "tensor(double)"}
+    kinds = ", ".join(f"{_quoted(types.get(dtype, f'tensor({dtype})'))}: {_quoted(dtype)}" for dtype in sorted(caches))
+    return f"""import numpy as np
+import onnxruntime
+
+
+def open_(name):
+    return onnxruntime.InferenceSession(f"{place}/{{name}}.onnx")
+
+
+def call(session, feeds):
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds)))
+
+
+def step(session, feeds):
+    outputs = call(session, {{**feeds{given}, **memory}})
+    for name in memory:  # what comes out goes in the next time
+        memory[name] = outputs[name.replace("past_key_values.", "present.", 1)]
+    return outputs[{_quoted(scores)}][:, 0].argmax(-1)  # the likeliest next token of each row
+
+
+prefill, decode = open_("prefill"), open_("decode"){prepared}
+kinds, sizes = {{{kinds}}}, {{"batch": {rows}, "capacity": {sizes["capacity"]}}}
+memory = {{
+    port.name: np.zeros([sizes.get(size, size) for size in port.shape], kinds[port.type])
+    for port in prefill.get_inputs()
+    if port.name.startswith("past_key_values.")
+}}
+tokens = np.zeros(({rows}, {length}), {_quoted(text.dtype)})  # the beginning of the text
+position = np.zeros({rows}, "int64")
+last = position + tokens.shape[1] - 1
+token = step(prefill, {{{_quoted(text.name)}: tokens, "position": position, "last": last}})
+for place in range(tokens.shape[1], min(tokens.shape[1] + 4, sizes["capacity"])):
+    print(token)
+    feeds = {{{_quoted(text.name)}: token[:, None].astype(tokens.dtype), "position": position + place}}
+    token = step(decode, feeds)"""
