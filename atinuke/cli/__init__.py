@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from atinuke.cli import deploy, evaluate, graphs, plugins, runs
+from atinuke.cli import deploy, evaluate, export, graphs, plugins, runs
 from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError
 
@@ -36,6 +36,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(export.app, name="export")
 
 
 @app.callback(invoke_without_command=True)

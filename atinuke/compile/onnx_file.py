@@ -7,13 +7,14 @@ from torch import Tensor
 
 from atinuke.compile.export import dynamic_shapes, export, quiet
 from atinuke.compile.programs import Program
+from atinuke.runtime.interface import settled
 
 OPSET = 20
 
 
 def onnx_model(program: Program, inputs: tuple[Tensor, ...], opset: int = OPSET) -> Any:
-    """The `onnx.ModelProto`. Sizes of inputs and outputs are named as in the interface; nothing tells where the source
-    stood."""
+    """The `onnx.ModelProto`. Free sizes of inputs and outputs are named as in the interface; nothing tells where the
+    source stood."""
     interface = program.interface
     exported = export(program, inputs)
     with quiet():
@@ -31,10 +32,12 @@ def onnx_model(program: Program, inputs: tuple[Tensor, ...], opset: int = OPSET)
     assert found is not None
     model = found.model_proto
     for values, ports in ((model.graph.input, interface.inputs), (model.graph.output, interface.outputs)):
-        for value, port in zip(values, ports, strict=True):
-            for dim, size in zip(value.type.tensor_type.shape.dim, port.shape, strict=True):
-                if isinstance(size, str):
-                    dim.dim_param = size
+        for tensor, port in zip(values, ports, strict=True):
+            for dim, size in zip(tensor.type.tensor_type.shape.dim, port.shape, strict=True):
+                if (value := settled(size, program.axes)) is not None:
+                    dim.dim_value = value
+                else:
+                    dim.dim_param = str(size)
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

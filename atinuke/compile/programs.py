@@ -18,9 +18,8 @@ from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.core.fit import Type
-from atinuke.runtime.interface import Axes, Interface, Port, work_out
+from atinuke.runtime.interface import BATCH, Axes, Interface, Port, work_out
 
-BATCH = "batch"
 CAPACITY = "capacity"
 FLOAT = "float"
 

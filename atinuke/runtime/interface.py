@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from atinuke.core.errors import fail
 from atinuke.core.names import close
 
+BATCH = "batch"
+"""The axis of independent rows."""
+
 Array = NDArray[Any]
 Axes = Mapping[str, tuple[int, int]]
 """The sizes that each axis may have, both ends included."""
@@ -121,6 +124,17 @@ def _parse(size: str) -> ast.expr:
         return ast.parse(size, mode="eval").body
     except (SyntaxError, RecursionError, MemoryError):
         raise ValueError(f"`{size}` is not arithmetic of axes") from None
+
+
+def names_in(size: int | str) -> set[str]:
+    """The axes in a size."""
+    return {tree.id for tree in ast.walk(ast.parse(str(size), mode="eval")) if isinstance(tree, ast.Name)}
+
+
+def settled(size: int | str, axes: Axes) -> int | None:
+    """The one value that a size can have; None where an axis in it is free."""
+    single = {name: low for name, (low, high) in axes.items() if low == high}
+    return work_out(str(size), single) if names_in(size) <= single.keys() else None
 
 
 def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:
