@@ -69,33 +69,37 @@ def _own_code(method: Any) -> Any:
 
 
 def _backend(graph: fx.GraphModule, inputs: list[Tensor]) -> Any:
-    """Inductor, on a CPU after `_stream_rows`: its cache sees a changed graph, but not a changed decomposition."""
+    """Inductor, on a CPU after `stream_rows`: its cache sees a changed graph, but not a changed decomposition."""
     from torch._inductor.compile_fx import compile_fx
 
     device = next(t.device for t in inputs if isinstance(t, Tensor))
-    return compile_fx(_stream_rows(graph) if device.type == "cpu" else graph, inputs)
+    if device.type == "cpu":
+        stream_rows(graph)
+    return compile_fx(graph, inputs)
 
 
-def _stream_rows(graph: fx.GraphModule) -> fx.GraphModule:
-    """Writes each linear layer that sees a single row as multiply and sum.
+def stream_rows(graph: fx.GraphModule) -> None:
+    """Writes, in place, each linear layer that sees a single row as multiply and sum. The graph is one of Dynamo's, or
+    an exported program's.
 
     Inductor makes of that one loop that reads the weight once, at nearly the bandwidth of the memory, and does the
     bias, the activation and the residual in the same loop; the library's product with one row reaches half of it.
     """
     nodes = graph.graph
-    for node in nodes.find_nodes(op="call_function", target=F.linear):
-        x, weight, bias = (*node.args, *node.kwargs.values(), None)[:3]
-        *lead, _ = x.meta["example_value"].shape
-        one_row = all(isinstance(size, int) and size == 1 for size in lead)  # a symbolic size is never one row
-        if not one_row or weight.meta["example_value"].stride(-1) != 1:
-            continue
-        with nodes.inserting_before(node):
-            row = nodes.call_method("reshape", (x, (-1,)))
-            result = nodes.call_method("sum", (nodes.call_function(torch.mul, (weight, row)), -1))
-            if bias is not None:
-                result = nodes.call_function(torch.add, (result, bias))
-            result = nodes.call_method("reshape", (result, (*lead, -1)))
-        node.replace_all_uses_with(result)
-        nodes.erase_node(node)
+    for target, seen in ((F.linear, "example_value"), (torch.ops.aten.linear.default, "val")):
+        for node in nodes.find_nodes(op="call_function", target=target):
+            x, weight, bias = (*node.args, *node.kwargs.values(), None)[:3]
+            *lead, _ = x.meta[seen].shape
+            one_row = all(isinstance(size, int) and size == 1 for size in lead)  # a symbolic size is never one row
+            if not one_row or weight.meta[seen].stride(-1) != 1:
+                continue
+            with nodes.inserting_before(node):
+                row = nodes.call_method("reshape", (x, (-1,)))
+                result = nodes.call_method("sum", (nodes.call_function(torch.mul, (weight, row)), -1))
+                if bias is not None:
+                    result = nodes.call_function(torch.add, (result, bias))
+                result = nodes.call_method("reshape", (result, (*lead, -1)))
+            node.replace_all_uses_with(result)
+            result.meta[seen] = node.meta[seen]
+            nodes.erase_node(node)
     graph.recompile()
-    return graph

@@ -69,12 +69,18 @@ class StepProgram(nn.Module):
         self.prepared = prepared
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        text, position, *rest = tensors
-        last = rest.pop(0) if self.picks else None
-        prepared = (tuple(rest[: self.prepared]),) if self.prepared else ()
-        state = tuple(tensor.clone() for tensor in rest[self.prepared :])
-        outputs, state = self.model.step(text, position, state, *prepared, last=last)  # type: ignore[operator]
+        fresh = 2 + self.picks + self.prepared
+        outputs, state = self.step(*tensors[:fresh], state=tuple(tensor.clone() for tensor in tensors[fresh:]))
         return (*outputs, *state)
+
+    def step(
+        self, text: Tensor, position: Tensor, *rest: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Any, tuple[Tensor, ...]]:
+        """The outputs, and the state that was written into."""
+        last, prepared = (rest[0], rest[1:]) if self.picks else (None, rest)
+        more = (prepared,) if prepared else ()
+        outputs, state = self.model.step(text, position, state, *more, last=last)  # type: ignore[operator]
+        return outputs, state
 
 
 def programs(

@@ -152,4 +152,8 @@ SOURCES = (
     ("datasets", "rows:Datasets", "A Hugging Face data set"),
 )
 
-BACKENDS = (("onnx", "Onnx", "ONNX files, run by ONNX Runtime on CPUs"),)
+BACKENDS = (
+    ("onnx", "Onnx", "ONNX files, run by ONNX Runtime on CPUs"),
+    ("aot", "Aot", "Native code by AOTInductor for this kind of machine, run by torch without the model's code"),
+    ("executorch", "Executorch", "ExecuTorch with XNNPACK for phones and edge CPUs (experimental)"),
+)

@@ -104,13 +104,13 @@ def _bind(port: Port, array: Array, axes: Axes, sizes: dict[str, int]) -> None:
 
 def work_out(size: str, sizes: Mapping[str, int]) -> int:
     """The value of a size such as `samples//160 + 1`; raises ValueError for anything but arithmetic of known axes."""
-    return _value(_parse(size), sizes)
+    return sizes[size] if size in sizes else _value(_parse(size), sizes)
 
 
-def axes_of(size: str) -> frozenset[str]:
+def axes_of(size: int | str) -> frozenset[str]:
     """The axes that a size depends on; raises ValueError for anything but arithmetic of names, where only what is above
     0 divides."""
-    tree = _parse(size)
+    tree = _parse(str(size))
     names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
     _value(tree, dict.fromkeys(names, 1))
     return names
@@ -126,15 +126,10 @@ def _parse(size: str) -> ast.expr:
         raise ValueError(f"`{size}` is not arithmetic of axes") from None
 
 
-def names_in(size: int | str) -> set[str]:
-    """The axes in a size."""
-    return {tree.id for tree in ast.walk(ast.parse(str(size), mode="eval")) if isinstance(tree, ast.Name)}
-
-
 def settled(size: int | str, axes: Axes) -> int | None:
     """The one value that a size can have; None where an axis in it is free."""
     single = {name: low for name, (low, high) in axes.items() if low == high}
-    return work_out(str(size), single) if names_in(size) <= single.keys() else None
+    return work_out(str(size), single) if axes_of(size) <= single.keys() else None
 
 
 def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int:

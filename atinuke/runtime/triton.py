@@ -16,7 +16,7 @@ from atinuke.core.errors import Mistake, fail, raise_all
 from atinuke.core.files import exists
 from atinuke.core.names import close
 from atinuke.runtime.bundle import Bundle
-from atinuke.runtime.interface import BATCH, Axes, Interface, Port, names_in, settled
+from atinuke.runtime.interface import BATCH, Axes, Interface, Port, axes_of, settled
 
 CONFIG, VERSION = "config.pbtxt", "1"
 TYPES = {
@@ -108,7 +108,7 @@ def most_rows(interfaces: Iterable[Interface], axes: Axes) -> int:
     batch, or has it elsewhere too (a row's answer then depends on the others), or a single row is too few."""
     low, high = axes.get(BATCH, (0, 0))
     shapes = [port.shape for one in interfaces for port in (*one.inputs, *one.outputs)]
-    apart = all(s and s[0] == BATCH and not any(BATCH in names_in(size) for size in s[1:]) for s in shapes)
+    apart = all(s and s[0] == BATCH and not any(BATCH in axes_of(size) for size in s[1:]) for s in shapes)
     return high if apart and low == 1 < high else 0
 
 

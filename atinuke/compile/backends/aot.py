@@ -1,0 +1,56 @@
+"""AOTInductor: native code for this kind of machine, a package a program."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atinuke.compile.builder import Builder, Work
+from atinuke.compile.export import export, quiet
+from atinuke.compile.in_place import in_place
+from atinuke.compile.inductor import stream_rows
+from atinuke.compile.precision import HALVES, narrow
+from atinuke.compile.programs import Program
+from atinuke.core.errors import fail
+from atinuke.runtime.aot import MACHINE, this_machine
+
+OPTIONS: dict[str, Any] = {
+    "aot_inductor.package": True,
+    "cpp.dynamic_threads": True,  # as many threads as the caller asks for, not as many as there were at the build
+}
+
+
+class AotBuilder(Builder):
+    """Packages that torch runs without the model's Python code; g++ is needed to build them, not to run them."""
+
+    precisions = ("fp32", "bf16", "fp16")
+
+    def build(self, work: Work, folder: Path) -> None:
+        for name, program in work.programs.items():
+            inputs = work.inputs[name]
+            if work.precision in HALVES:
+                program = narrow(program, HALVES[work.precision], work.float32)
+            if program.interface.memory:
+                program, inputs = in_place(program, inputs)
+            package(program, inputs, folder / f"{name}.pt2")
+        (folder / MACHINE).write_text(json.dumps(this_machine(), indent=2) + "\n", encoding="utf-8")
+
+
+def package(program: Program, inputs: tuple[Tensor, ...], file: Path) -> None:
+    """Writes a program as a .pt2 package.
+
+    Raises:
+        AtinukeError: there is no C++ compiler, or the program cannot be compiled.
+    """
+    from torch._inductor import aoti_compile_and_package, config
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    exported = export(program, inputs)
+    stream_rows(exported.graph_module)
+    try:
+        with quiet(), torch.no_grad(), config.patch({"freezing": True}):
+            aoti_compile_and_package(exported, package_path=str(file), inductor_configs=dict(OPTIONS))
+    except InvalidCxxCompiler:
+        raise fail("AOTInductor finds no C++ compiler", fix="install g++; only building needs it") from None
