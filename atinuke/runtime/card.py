@@ -19,7 +19,7 @@ _SHOWN = 20  # names of classes
 STEPS = """\
 A text is written in calls that each go on from the last:
 
-{prepare}1. `prefill` reads the beginning of a text, or any piece of it: `{text}` is `[batch, sequence]`.
+{prepare}1. `prefill` reads the beginning of a text, or any piece of it: `{text}` is `[batch, {length}]`.
    `position[b]` is the place of its first token in the text of row b: 0 at first. `last[b]` is the index, in this
    piece, of the token whose answer is wanted: the last of the row. Shorter rows are filled up on the right.
 2. `decode` reads one more token of each row, `[batch, 1]`, whose place in the text is `position[b]`.
@@ -122,9 +122,8 @@ def _texts(bundle: Bundle) -> Iterable[str]:
     if "prefill" in bundle.programs:
         prefill = bundle.programs["prefill"]
         old, new = next(iter(prefill.memory.items()), ("", ""))
-        yield STEPS.format(
-            prepare=PREPARE if "prepare" in bundle.programs else "", text=prefill.inputs[0].name, old=old, new=new
-        )
+        text, prepare = prefill.given[0], PREPARE if "prepare" in bundle.programs else ""
+        yield STEPS.format(prepare=prepare, text=text.name, length=text.shape[1], old=old, new=new)
     if bundle.text:
         end = _quoted(bundle.text.end_of_text)
         begins = f" and begins with {end}" if bundle.text.begins else ""

@@ -43,7 +43,7 @@ def read_programs(value: Value, axes: Axes) -> dict[str, Interface]:
         raise value.wrong(f"the programs {', or '.join(' and '.join(names) for names in PROGRAMS)}")
     found = {name: _interface(told[name], axes) for name in names}
     if "prefill" in found:
-        _go_together(found, told["decode"])
+        _go_together(found, axes, told)
     return found
 
 
@@ -128,15 +128,25 @@ def _numbers(port: Port) -> list[int]:
     return [size for size in port.shape if isinstance(size, int)]
 
 
-def _go_together(programs: Mapping[str, Interface], decode: Value) -> None:
-    """What one program leaves, the next takes."""
-    known, read = ({port.name: port for port in programs[name].inputs} for name in ("prefill", "decode"))
-    caches = programs["decode"].memory
-    if dict(caches) != dict(programs["prefill"].memory) or any(known[name] != read[name] for name in caches):
-        raise decode.wrong("a program with the memory of prefill")
+def _go_together(programs: Mapping[str, Interface], axes: Axes, told: Mapping[str, Value]) -> None:
+    """A text is written by calls that fit together: what one leaves, the next takes."""
+    prefill, decode = programs["prefill"], programs["decode"]
+    text, *others = prefill.given[:3]
+    place, last = Port("position", "int64", ("batch",)), Port("last", "int64", ("batch",))
+    if not {"batch", "capacity"} <= axes.keys() or others != [place, last] or not _is_text(text, axes):
+        raise told["prefill"].wrong(f"a program of a text [batch, length], `{place}` and `{last}`, with a `capacity`")
+    if decode.given[:2] != (Port(text.name, text.dtype, ("batch", 1)), place):
+        raise told["decode"].wrong(f"a program of `{text.name}`, one token a row, and of `{place}`")
+    known, read = ({port.name: port for port in program.inputs} for program in (prefill, decode))
+    if dict(decode.memory) != dict(prefill.memory) or any(known[name] != read[name] for name in decode.memory):
+        raise told["decode"].wrong("a program with the memory of prefill")
     for port in programs["prepare"].outputs if "prepare" in programs else ():
         if known.get(port.name) != port or read.get(port.name) != port:
-            raise decode.wrong(f"a program that reads `{port}`, like prefill, since prepare gives it")
+            raise told["decode"].wrong(f"a program that reads `{port}`, like prefill, since prepare gives it")
+
+
+def _is_text(port: Port, axes: Axes) -> bool:
+    return len(port.shape) == 2 and port.shape[0] == "batch" and port.shape[1] in axes and "int" in port.dtype
 
 
 def _maybe(read: Callable[[Value], Any]) -> Callable[[Value], Any]:

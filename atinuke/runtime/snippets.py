@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from atinuke.runtime.bundle import Bundle
-from atinuke.runtime.interface import Axes, Interface, Port, work_out
+from atinuke.runtime.interface import Interface, Port, work_out
 
 _FEW = 8  # tokens
 
@@ -16,13 +16,11 @@ def with_atinuke(bundle: Bundle) -> Iterable[str]:
     """On the command line and from Python."""
     yield f"```sh\npip install 'atinuke[runtime]'\n{_command(bundle)}\n```"
     name, interface = next(iter(bundle.programs.items()))
-    sizes = example(bundle.axes)
-    memory = (
-        f"memory = runner.begin({_quoted(name)}, {json.dumps(sizes_of(interface, sizes))})\n"
-        if interface.memory
-        else ""
-    )
-    call = f"runner.step({_quoted(name)}, feeds, memory)" if interface.memory else f"runner.run({_quoted(name)}, feeds)"
+    sizes, program = example(bundle), _quoted(name)
+    memory, call = "", f"runner.run({program}, feeds)"
+    if interface.memory:
+        memory = f"memory = runner.begin({program}, {json.dumps(sizes_of(interface, sizes))})\n"
+        call = f"runner.step({program}, feeds, memory)"
     yield "From Python, with arrays in and arrays out (sizes that do not fit are refused by name):"
     yield f"""```python
 from pathlib import Path
@@ -51,14 +49,12 @@ def with_onnxruntime(bundle: Bundle) -> Iterable[str]:
     yield CPP
 
 
-def example(axes: Axes) -> dict[str, int]:
+def example(bundle: Bundle) -> dict[str, int]:
     """Sizes for an example: one row, a few tokens, everything else as large as it may be."""
-    found = {name: high for name, (_, high) in axes.items()}
-    for name, few in (("batch", 1), ("sequence", _FEW)):
-        if name in axes:
-            low, high = axes[name]
-            found[name] = min(max(low, few), high)
-    return found
+    few = {"batch": 1}
+    if "prefill" in bundle.programs:
+        few[str(bundle.programs["prefill"].given[0].shape[1])] = _FEW
+    return {name: min(max(low, few.get(name, high)), high) for name, (low, high) in bundle.axes.items()}
 
 
 def sizes_of(interface: Interface, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -103,7 +99,7 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession("{place}/forward.onnx")
 feeds = {{
-{_feeds(interface, example(bundle.axes))}
+{_feeds(interface, example(bundle))}
 }}
 names = [output.name for output in session.get_outputs()]
 for name, array in zip(names, session.run(names, feeds)):
@@ -112,10 +108,10 @@ for name, array in zip(names, session.run(names, feeds)):
 
 def _steps(bundle: Bundle, place: str) -> str:
     """A greedy text of a few tokens."""
-    sizes = example(bundle.axes)
+    sizes = example(bundle)
     prefill = bundle.programs["prefill"]
-    text, rows = prefill.inputs[0], sizes["batch"]
-    length = min(sizes["sequence"], sizes["capacity"] - 1) or 1
+    text, rows = prefill.given[0], sizes["batch"]
+    length = min(sizes[str(text.shape[1])], sizes["capacity"])
     scores = prefill.outputs[0].name
     caches = {port.dtype for port in prefill.inputs if port.name in prefill.memory}
     prepared, given = "", ""
@@ -148,7 +144,7 @@ def step(session, feeds):
 
 
 prefill, decode = open_("prefill"), open_("decode"){prepared}
-kinds, sizes = {{{kinds}}}, {{"batch": {rows}, "capacity": {sizes["capacity"]}}}
+kinds, sizes = {{{kinds}}}, {json.dumps(sizes_of(prefill, sizes))}
 memory = {{
     port.name: np.zeros([sizes.get(size, size) for size in port.shape], kinds[port.type])
     for port in prefill.get_inputs()
@@ -158,7 +154,7 @@ tokens = np.zeros(({rows}, {length}), {_quoted(text.dtype)})  # the beginning of
 position = np.zeros({rows}, "int64")
 last = position + tokens.shape[1] - 1
 token = step(prefill, {{{_quoted(text.name)}: tokens, "position": position, "last": last}})
-for place in range(tokens.shape[1], min(tokens.shape[1] + 4, sizes["capacity"])):
+for place in range(tokens.shape[1], {min(length + 4, sizes["capacity"])}):
     print(token)
     feeds = {{{_quoted(text.name)}: token[:, None].astype(tokens.dtype), "position": position + place}}
     token = step(decode, feeds)"""
