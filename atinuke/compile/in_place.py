@@ -26,20 +26,27 @@ class InPlaceStep(nn.Module):
         return answers
 
 
-def in_place(program: Program, inputs: tuple[Tensor, ...]) -> tuple[Program, tuple[Tensor, ...]]:
-    """The program, perhaps narrowed, with caches in its own dtype that it writes into, and example inputs to match. Its
-    interface has no memory: the caches are inputs that a call changes."""
+def in_place(program: Program) -> Program:
+    """The program, perhaps narrowed, with caches in its own dtype that it writes into: inputs that a call changes. One
+    without caches stays as it is."""
     interface = program.interface
+    if not interface.memory:
+        return program
     dtype, step = torch.float32, program.module
     if isinstance(step, Narrowed):
         dtype, step = step.dtype, step.program
     assert isinstance(step, StepProgram)
-    memory = len(interface.memory)
-    inputs = (*inputs[:-memory], *cast(inputs[-memory:], dtype))
-    ports = tuple(
-        replace(port, dtype=str(given.dtype).removeprefix("torch.")) if port.name in interface.memory else port
-        for port, given in zip(interface.inputs, inputs, strict=True)
+    own = {"float32": str(dtype).removeprefix("torch.")}
+    inputs = tuple(
+        replace(port, dtype=own.get(port.dtype, port.dtype)) if port.name in interface.memory else port
+        for port in interface.inputs
     )
     outputs = tuple(port for port in interface.outputs if port.name not in interface.memory.values())
-    bound = Interface(ports, outputs, {})
-    return replace(program, module=InPlaceStep(step, memory, dtype), interface=bound), inputs
+    module = InPlaceStep(step, len(interface.memory), dtype)
+    return replace(program, module=module, interface=Interface(inputs, outputs, {}))
+
+
+def as_taken(program: Program, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs in the dtypes that the program takes."""
+    ports = program.interface.inputs
+    return tuple(tensor.to(getattr(torch, port.dtype)) for port, tensor in zip(ports, inputs, strict=True))

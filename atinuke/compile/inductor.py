@@ -1,4 +1,5 @@
-"""torch.compile, the way these modules want it: block by block for training, one graph for a decoding step."""
+"""torch.compile, the way these modules want it: block by block for training, one graph for a decoding step, packed
+weights for a deployed program."""
 
 from collections.abc import Callable
 from types import FunctionType
@@ -57,6 +58,33 @@ def compile_step(model: nn.Module) -> Step:
         return compiled(input_ids, position, state, *prepared)  # type: ignore[no-any-return, no-untyped-call]
 
     return step
+
+
+def compile_program(module: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
+    """A module without memory of its own, compiled for answers: its weights are packed once, as this machine reads them
+    fastest, and may not change afterwards.
+
+    One graph serves all sizes; a size of 1 is compiled for itself, and then single rows are streamed (`stream_rows`).
+    What is compiled stays in Inductor's cache on disk, so that another process finds it. Beyond Dynamo's recompile
+    limit comes an error (torch's `FailOnRecompileLimitHit`), never a silent return to eager.
+    """
+    from torch._inductor import config as inductor
+    from torch.fx.experimental import _config as symbolic
+
+    compiled = torch.compile(
+        _own_code(module.forward),
+        backend=_backend,
+        fullgraph=True,
+        dynamic=True,
+        options={"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe},
+    )
+
+    def call(*inputs: Tensor) -> tuple[Tensor, ...]:
+        # Dynamo asks for freezing too, so it must be set around the call; as an option of torch.compile it does nothing
+        with torch.no_grad(), inductor.patch(freezing=True), symbolic.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+            return compiled(*inputs)  # type: ignore[no-any-return, no-untyped-call]
+
+    return call
 
 
 def _own_code(method: Any) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atinuke.compile.builder import Builder, Work
 from atinuke.compile.export import export, quiet
-from atinuke.compile.in_place import in_place
+from atinuke.compile.in_place import as_taken, in_place
 from atinuke.compile.inductor import stream_rows
 from atinuke.compile.precision import HALVES, narrow
 from atinuke.compile.programs import Program
@@ -29,12 +29,10 @@ class AotBuilder(Builder):
 
     def build(self, work: Work, folder: Path) -> None:
         for name, program in work.programs.items():
-            inputs = work.inputs[name]
             if work.precision in HALVES:
                 program = narrow(program, HALVES[work.precision], work.float32)
-            if program.interface.memory:
-                program, inputs = in_place(program, inputs)
-            package(program, inputs, folder / f"{name}.pt2")
+            program = in_place(program)
+            package(program, as_taken(program, work.inputs[name]), folder / f"{name}.pt2")
         (folder / MACHINE).write_text(json.dumps(this_machine(), indent=2) + "\n", encoding="utf-8")
 
 
