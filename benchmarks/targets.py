@@ -96,10 +96,10 @@ def forms(case: Case) -> tuple[str, ...]:
 def try_cells(graph: str, form: str, target: str, precisions: Sequence[str]) -> Iterator[Cell]:
     """The cells of a row of the table, one after another."""
     import torch
+    from atinuke.runtime.parity import read_parity
 
     from atinuke.pipelines.deploy import OverBudgetError, compile_bundle, open_subject
     from atinuke.runtime.bundle import PARITY
-    from atinuke.runtime.parity import read_parity
 
     case = CASES[graph]
     torch.manual_seed(0)
@@ -125,9 +125,9 @@ def try_cells(graph: str, form: str, target: str, precisions: Sequence[str]) -> 
 def in_process(graph: str, form: str, target: str, precisions: Sequence[str]) -> list[Cell]:
     """The same in a process of its own; precisions that it did not come to are failures."""
     asked = ["--row", graph, form, target, ",".join(precisions)]
-    done = subprocess.run(
-        [sys.executable, __file__, *asked], capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
     found = [Cell(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
     there = {cell.precision for cell in found}
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -152,10 +152,11 @@ def page(cells: Mapping[tuple[str, str, str, str], Cell]) -> str:
 
 HEAD = """# What goes where
 
-Made by `python benchmarks/targets.py` on {machine}. Small forms of every shipped graph, and one with a third party's component
-(examples/atinuke-strided), with fresh weights. A number is the largest difference from the model in float32, as a share
-of the output's largest value, over every corner of the axes and sizes inside; `+n` says how many nodes stay in float32. `step`
-is prefill and decode with caches (and prepare); `whole` is forward. What is not a number has its reason below the table."""
+Made by `python benchmarks/targets.py` on {machine}. Small forms of every shipped graph, and one with a third party's
+component (examples/atinuke-strided), with fresh weights. A number is the largest difference from the model in float32,
+as a share of the output's largest value, over every corner of the axes and sizes inside; `+n` says how many nodes stay in
+float32. `step` is prefill and decode with caches (and prepare); `whole` is forward. A number in brackets is a reason
+below the table."""
 
 
 def _shown(cell: Cell | None, reasons: dict[str, int]) -> str:
