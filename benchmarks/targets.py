@@ -96,10 +96,10 @@ def forms(case: Case) -> tuple[str, ...]:
 def try_cells(graph: str, form: str, target: str, precisions: Sequence[str]) -> Iterator[Cell]:
     """The cells of a row of the table, one after another."""
     import torch
-    from atinuke.runtime.parity import read_parity
 
     from atinuke.pipelines.deploy import OverBudgetError, compile_bundle, open_subject
     from atinuke.runtime.bundle import PARITY
+    from atinuke.runtime.parity import read_parity
 
     case = CASES[graph]
     torch.manual_seed(0)
@@ -152,8 +152,8 @@ def page(cells: Mapping[tuple[str, str, str, str], Cell]) -> str:
 
 HEAD = """# What goes where
 
-Made by `python benchmarks/targets.py` on one core ({machine}). Small forms of every shipped graph, one with a third party's
-component (examples/atinuke-strided), with fresh weights. A number is the largest difference from the model in float32,
+Made by `python benchmarks/targets.py` on one core ({machine}). Small forms of every shipped graph, and one
+with a third party's component (examples/atinuke-strided), with fresh weights. A number is the largest difference from the model in float32,
 as a share of the output's largest value, over every corner of the axes and sizes inside; `+n` says how many nodes stay
 in float32. `step` is prefill and decode with caches (and prepare); `whole` is forward. A number in brackets is a reason
 below the table."""

@@ -31,6 +31,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.bench,
     deploy.compile,
     deploy.seal,
+    deploy.verify,
     runs.demo,
 )
 for command in COMMANDS:

@@ -1,31 +1,76 @@
 """Commands about deployed models."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atinuke.cli.say import NONE, Sets, Swaps, say
+from atinuke.cli.say import NONE, AsJson, Sets, Swaps, say
+
+if TYPE_CHECKING:
+    from atinuke.runtime.parity import Build, Parity
+
+Minutes = Annotated[float, typer.Option(help="How long the comparison of a build may take.")]
 
 
 def compile(  # noqa: A001 - the command's name
     subject: Annotated[str, typer.Argument(help="A run's folder, a graph file, or a shipped graph's name.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle: a folder, or NAME.zip.")],
     target: Annotated[
         list[str],
-        typer.Option("--target", "-t", help="A target and its precision: onnx/fp32.", metavar="TARGET/PRECISION"),
+        typer.Option(
+            "--target", "-t", help="A target, perhaps with a precision: onnx, onnx/fp16.", metavar="TARGET[/PRECISION]"
+        ),
     ] = NONE,
     sets: Sets = NONE,
     swaps: Swaps = NONE,
     without: Annotated[list[str], typer.Option(help="Leave out an optional input.", metavar="INPUT")] = NONE,
     step: Annotated[bool, typer.Option(help="Compile the step form, where the graph has one.")] = True,
+    minutes: Minutes = 5,
 ) -> None:
     """Compile a run for targets into a bundle, proved to say the same."""
-    from atinuke.pipelines.deploy import compile_bundle, open_subject
+    from atinuke.pipelines.deploy import OverBudgetError, compile_bundle, open_subject
+    from atinuke.runtime.bundle import PARITY
+    from atinuke.runtime.parity import read_parity
 
-    builds = [tuple(one.partition("/")[::2]) for one in target or ["onnx/fp32"]]
-    bundle = compile_bundle(open_subject(subject, sets, swaps), builds, output, step, without)  # type: ignore[arg-type]
-    say(f"wrote {bundle.folder}")
+    try:
+        with _progress() as tell:
+            opened = open_subject(subject, sets, swaps)
+            bundle = compile_bundle(opened, target or ["onnx"], output, step, without, minutes * 60, tell)
+    except OverBudgetError as error:
+        _say_parity(error.parity)
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    _say_parity(read_parity(bundle.folder / PARITY))
+    say(f"wrote {output}")
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    target: Annotated[list[str], typer.Option("--target", "-t", help="Only these builds.", metavar="BUILD")] = NONE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the certificate of this machine here, as JSON.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a bundle's builds with the model's answers, on this machine."""
+    from atinuke.cli.say import write
+    from atinuke.runtime.bundle import open_bundle
+    from atinuke.runtime.parity import to_json
+    from atinuke.runtime.verify import verify as verified
+
+    with _progress() as tell:
+        parity = verified(open_bundle(bundle), target, tell)
+    if as_json:
+        write(to_json(parity), None)
+    else:
+        _say_parity(parity)
+    if output:
+        write(to_json(parity), output)
+    if parity.failed:
+        raise typer.Exit(1)
 
 
 def seal(folder: Annotated[Path, typer.Argument(help="A bundle's folder.")]) -> None:
@@ -34,3 +79,60 @@ def seal(folder: Annotated[Path, typer.Argument(help="A bundle's folder.")]) -> 
 
     reseal(folder)
     say(f"sealed {folder}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], Any]]:
+    """A line that tells what is being done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            progress.update(task, description=what, completed=done, total=of or None)
+
+        yield tell
+
+
+def _say_parity(parity: "Parity") -> None:
+    """The certificate as a table, and what it means."""
+    from rich.table import Table
+
+    from atinuke.runtime.parity import NOT_RUN, PARTLY
+
+    table = Table("build", "status", "budget", "worst error", "where", "same best", "texts", box=None, pad_edge=False)
+    for build in parity.builds:
+        table.add_row(build.name, build.status, f"{build.budget:g}", *_figures(build))
+    say(table, f"inputs: {parity.inputs}")
+    for build in parity.builds:
+        for kept in build.kept:
+            errors = f"worst before: {kept.before}, now: {kept.after}"
+            say(f"{build.name}: {kept.node} stays in float32 ({kept.fault}); {errors}")
+        if build.status == NOT_RUN and build.reason:
+            say(f"{build.name}: {NOT_RUN}: {build.reason}; go on with `atinuke verify` where it can run")
+        if build.status == PARTLY:
+            call = next(call for call in build.calls if call.reason)
+            sizes = ", ".join(f"{name}={size}" for name, size in call.sizes.items())
+            say(
+                f"{build.name}: {build.left} of {len(build.calls)} calls {NOT_RUN}, such as {call.program} at {sizes}: "
+                f"{call.reason}; narrow the axes (--set batch=1..8) or allow more --minutes"
+            )
+
+
+def _figures(build: "Build") -> tuple[str, str, str, str]:
+    """The worst error, where it is, how often the best scores agree, and how far texts are the same."""
+    error, where, best, texts = "-", "-", "-", "-"
+    if build.worst:
+        call, one = build.worst
+        error = one.fault or f"{one.relative:.1e}"
+        sizes = ", ".join(f"{name}={size}" for name, size in call.sizes.items())
+        where = f"{call.program} {one.output} ({call.kind}: {sizes})"
+    if build.agreement is not None:
+        best = f"{build.agreement:.1%}"
+    if build.texts:
+        same = build.texts.steps if build.texts.first is None else build.texts.first
+        texts = f"{same} of {build.texts.steps} steps"
+    return error, where, best, texts

@@ -28,10 +28,12 @@ class Builder(ABC):
     """Builds the programs of a model for one target.
 
     `precisions` are those it knows, the first one the default; `packages` are what must be installed to build, by the
-    name that is imported, and `extra` is the extra of Atinuke that brings them.
+    name that is imported, and `extra` is the extra of Atinuke that brings them. `islands` are the precisions in which
+    `Work.float32` is heeded: not where the engine itself chooses what is narrow.
     """
 
     precisions: ClassVar[tuple[str, ...]]
+    islands: ClassVar[tuple[str, ...]] = ("fp16", "bf16")
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
 

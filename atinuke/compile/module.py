@@ -3,6 +3,7 @@
 import hashlib
 import linecache
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,8 @@ from atinuke.compile.step import can_step, plan_steps
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.cost import components, count_parameters
 from atinuke.core.errors import fail
+
+GENERATED = "atinuke_graph_"
 
 
 def source_of(checked: CheckedGraph) -> Source:
@@ -52,7 +55,7 @@ def build(
 def load(source: Source) -> Any:
     """The class that a source defines; tracebacks and debuggers show its lines."""
     digest = hashlib.sha256(source.text.encode()).hexdigest()[:12]
-    name = f"atinuke_graph_{source.name}_{digest}"
+    name = f"{GENERATED}{source.name}_{digest}"
     if name not in sys.modules:
         file = f"<{name}>"
         module = ModuleType(name)
@@ -61,6 +64,21 @@ def load(source: Source) -> Any:
         exec(compile(source.text, file, "exec"), module.__dict__)  # noqa: S102 - our own print of a checked graph
         sys.modules[name] = module
     return getattr(sys.modules[name], source.name)
+
+
+def parts(model: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The components of a module that was built, by their paths (`stack.0.H`)."""
+    for name, child in model.named_children():
+        if type(child).__module__.startswith(GENERATED) or isinstance(child, nn.ModuleList):
+            yield from parts(child, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", child
+
+
+def exchange(model: nn.Module, path: str, component: nn.Module) -> None:
+    """Puts another module in the place of a component."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, component)
 
 
 def _require_memory(checked: CheckedGraph, dtype: torch.dtype) -> None:

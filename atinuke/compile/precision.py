@@ -9,23 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from atinuke.compile.module import exchange, parts
 from atinuke.compile.programs import Program
 
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def narrow(program: Program, dtype: torch.dtype, float32: Collection[str] = ()) -> Program:
-    """The program with weights in `dtype`; its floating inputs and outputs stay float32. The nodes of the paths
-    `float32` keep their weights, and what goes into them is widened."""
+    """The program with weights in `dtype`; its floating inputs and outputs stay float32.
+
+    The nodes of the paths `float32` keep their weights and compute in float32. A wire carries what the node before it
+    computes in, so nothing is rounded between two nodes that are kept, or on the way out. A weight that is tied to one
+    of another precision becomes a weight of its own.
+    """
     module: Any = copy.deepcopy(program.module)
     model = module.model
-    kept = {path: model.get_submodule(path) for path in float32}
-    wide = {path: copy.deepcopy(node) for path, node in kept.items()}
+    copied: dict[int, Any] = {}  # one for all nodes, so that weights stay tied among them
+    wide = {path: copy.deepcopy(model.get_submodule(path), copied) for path in float32}
     model.to(dtype)
-    for path, node in wide.items():
-        parent, _, name = path.rpartition(".")
-        owner = model.get_submodule(parent)
-        setattr(owner, name, InFloat32(node, dtype))
+    for path, component in list(parts(model)):
+        exchange(model, path, Computing(wide.get(path, component), torch.float32 if path in wide else dtype))
     return replace(program, module=Narrowed(module, dtype))
 
 
@@ -34,8 +37,8 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, Tensor):
         return value.to(dtype) if value.is_floating_point() else value
     if isinstance(value, tuple):
-        parts = [cast(part, dtype) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        casts = [cast(part, dtype) for part in value]
+        return type(value)(*casts) if hasattr(value, "_fields") else tuple(casts)
     return value
 
 
@@ -52,23 +55,26 @@ class Narrowed(nn.Module):
         return outputs
 
 
-class InFloat32(nn.Module):
-    """A component that computes in float32 between neighbours that do not."""
+class Computing(nn.Module):
+    """A component that takes whatever its neighbours compute in and computes in `dtype`."""
 
     def __init__(self, component: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.component = component
+        self.component: Any = component
         self.dtype = dtype
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        return self._wide(self.component, inputs, named)
+        return self.component(*cast(inputs, self.dtype), **self._cast(named))
 
     def step(self, *inputs: Any, **named: Any) -> Any:
-        return self._wide(self.component.step, inputs, named)
+        return self.component.step(*cast(inputs, self.dtype), **self._cast(named))
 
     def prepare(self, *inputs: Any, **named: Any) -> Any:
-        return self._wide(self.component.prepare, inputs, named)
+        return self.component.prepare(*cast(inputs, self.dtype), **self._cast(named))
 
-    def _wide(self, call: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        wide = {name: cast(value, torch.float32) for name, value in named.items()}
-        return cast(call(*cast(inputs, torch.float32), **wide), self.dtype)
+    def state(self, batch: int, capacity: int) -> tuple[Tensor, ...]:
+        state: tuple[Tensor, ...] = self.component.state(batch, capacity)
+        return state
+
+    def _cast(self, named: dict[str, Any]) -> dict[str, Any]:
+        return {name: cast(value, self.dtype) for name, value in named.items()}

@@ -1,9 +1,11 @@
 """From a run, or a graph with fresh weights, to a bundle that is proved to say the same."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +13,34 @@ from safetensors.torch import save_file
 from torch import nn
 
 from atinuke.compile.builder import Builder, Work
-from atinuke.compile.certificate import BUDGETS, certify
+from atinuke.compile.certificate import Reference
 from atinuke.compile.front import check_graph, open_graph
 from atinuke.compile.module import build
-from atinuke.compile.programs import programs
+from atinuke.compile.programs import Program, programs
+from atinuke.compile.proof import Target, Tell, prove
 from atinuke.compile.samples import draw, example
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.component import import_target
 from atinuke.core.dump import dump
-from atinuke.core.errors import fail
-from atinuke.core.files import exists
+from atinuke.core.errors import AtinukeError, Mistake, fail, raise_all
+from atinuke.core.files import exists, replacing
+from atinuke.core.names import close
 from atinuke.core.override import override
 from atinuke.core.registry import Registry
 from atinuke.pipelines.checkpoint import weights
 from atinuke.pipelines.objective_labels import Classification
 from atinuke.pipelines.provenance import provenance
+from atinuke.pipelines.real import real_inputs
 from atinuke.pipelines.run import Trained, open_model, writer
 from atinuke.pipelines.train import TOKENIZER
 from atinuke.runtime import bundle as layout
 from atinuke.runtime.archive import pack
 from atinuke.runtime.bundle import Bundle, Text
+from atinuke.runtime.parity import Parity, write_parity
+from atinuke.runtime.runner import Runner
 from atinuke.runtime.seal import seal
+
+SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Subject:
     tokenizer: Path | None = None
     fields: Mapping[str, Mapping[str, Any]] | None = None
     classes: Mapping[str, tuple[str, ...]] | None = None
+    run: tuple[Trained, Path] | None = None
 
 
 def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ()) -> Subject:
@@ -62,7 +72,7 @@ def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ())
     checked = _narrowed(run.checked, sets)
     model = run.model
     tokenizer = folder / TOKENIZER if run.recipe.tokenizer else None
-    return Subject(checked, model, _text(run, folder), tokenizer, _fields(run), _classes(run))
+    return Subject(checked, model, _text(run, folder), tokenizer, _fields(run), _classes(run), (run, folder))
 
 
 def _narrowed(checked: CheckedGraph, sets: Sequence[str]) -> CheckedGraph:
@@ -100,54 +110,74 @@ def _classes(run: Trained) -> dict[str, tuple[str, ...]]:
     return {objective.scores: tuple(names)} if names else {}
 
 
+class OverBudgetError(AtinukeError):
+    """A build is not close enough to the model. `parity` tells all, and lies in `report`."""
+
+    def __init__(self, parity: Parity, report: Path) -> None:
+        self.parity, self.report = parity, report
+        fix = f"see {report}; compile in another precision, or for another target"
+        mistakes = (
+            Mistake(f"{build.name} is over its budget of {build.budget:g}", details=(build.blame or "",), fix=fix)
+            for build in parity.failed
+        )
+        super().__init__(*mistakes)
+
+
 def compile_bundle(
     subject: Subject,
-    builds: Iterable[tuple[str, str]],
+    builds: Sequence[str],
     output: Path,
     step: bool = True,
     without: Sequence[str] = (),
+    seconds: float = SECONDS,
+    tell: Tell = lambda what, done, of: None,
 ) -> Bundle:
-    """Builds each target in its precision, proves it, and writes the bundle whole or not at all.
+    """Builds each of `builds` (`onnx`, or `onnx/fp16`), proves it, and writes the bundle whole or not at all. The
+    comparison of a build takes about `seconds`. `tell` hears what is being done, and how far it is.
 
     Raises:
-        AtinukeError: there is something at `output`, a target cannot have the model, or an answer is over its budget.
+        OverBudgetError: an answer is over its budget; nothing but the report `OUTPUT.parity.json` is left.
+        AtinukeError: there is something at `output`, a package is missing, or a target cannot have the model.
     """
     if exists(output):
         raise fail("is there already", where=str(output), fix="choose another folder with -o, or remove it")
+    builders = find_builders(builds)
+    tell("exporting", 0, 0)
     made = programs(subject.checked, subject.model, step, without)
     axes = {name: axis for program in made.values() for name, axis in program.axes.items()}
     inputs = {name: draw(subject.checked, program, example(program.axes)) for name, program in made.items()}
+    works = {name: Work(made, inputs, name.rpartition("/")[2]) for name in builders}
+    _require_taken(builders, works)
+    given, said = (None, "drawn at random: there is no run")
+    if subject.run:
+        given, said = real_inputs(*subject.run, subject.checked, made)
     draft = output.with_name(f".{output.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        names = [f"{target}/{precision}" for target, precision in builds]
         interfaces = {name: program.interface for name, program in made.items()}
-        bundle = Bundle(
-            draft,
-            subject.checked.graph.name,
-            axes,
-            interfaces,
-            subject.text,
-            subject.fields or {},
-            subject.classes or {},
-            tuple(names),
-        )
+        words = subject.text, subject.fields or {}, subject.classes or {}
+        bundle = Bundle(draft, subject.checked.graph.name, axes, interfaces, *words, tuple(builders))
+        tell("asking the model", 0, 0)
+        reference = Reference(subject.checked, made, given)
+        proved = []
+        for name, builder in builders.items():
+            place = bundle.place(name)
+            place.mkdir(parents=True)
+            target = Target(name, builder, partial(_open_runner, name))
+            proved.append(prove(target, works[name], reference, place, seconds, tell))
+        parity = Parity(said, tuple(proved), reference.save(draft))
+        if parity.failed:
+            report = output.with_name(f"{output.name}.parity.json")
+            with replacing(report) as file:
+                write_parity(file, parity)
+            raise OverBudgetError(parity, report)
+        write_parity(draft / layout.PARITY, parity)
         (draft / layout.GRAPH).write_text(dump(subject.checked.graph), encoding="utf-8")
         save_file({n: t.contiguous() for n, t in weights(subject.model).items()}, draft / layout.WEIGHTS)
         if subject.tokenizer:
             shutil.copyfile(subject.tokenizer, draft / layout.TOKENIZER)
-        for name in names:
-            target, _, precision = name.rpartition("/")
-            builder: Builder = import_target(Registry().backend(target).builder)()
-            work = Work(made, inputs, precision)
-            place = bundle.place(name)
-            place.mkdir(parents=True)
-            builder.build(work, place)
-            for found in certify(subject.checked, made, bundle.runner(name)):
-                if not found.relative <= BUDGETS[precision]:
-                    raise fail(f"{name} is over its budget", f"{found}")
-        seal(bundle, provenance(subject.checked.graph, names))
+        seal(bundle, provenance(subject.checked.graph, tuple(builders)))
         if output.suffix == ".zip":
             pack(draft, output)
         else:
@@ -155,3 +185,44 @@ def compile_bundle(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return layout.open_bundle(output)
+
+
+def find_builders(builds: Sequence[str]) -> dict[str, Builder]:
+    """The builder of every target in its precision (`onnx/fp32`), which is the target's first where none is said.
+
+    Raises:
+        AtinukeError: there is no such target or precision, it is asked for twice, or a package is missing.
+    """
+    found: dict[str, Builder] = {}
+    mistakes: list[Mistake] = []
+    for one in builds:
+        target, _, precision = one.partition("/")
+        builder: Builder = import_target(Registry().backend(target).builder)()
+        name = f"{target}/{precision or builder.precisions[0]}"
+        missing = [package for package in builder.packages if find_spec(package) is None]
+        if precision and precision not in builder.precisions:
+            fix = close(precision, builder.precisions)
+            has = f"it has {', '.join(builder.precisions)}"
+            mistakes.append(Mistake(f"target `{target}` has no precision `{precision}`", one, (has,), fix))
+        elif missing:
+            fix = f"pip install 'atinuke[{builder.extra}]'"
+            mistakes.append(Mistake(f"{', '.join(missing)} must be installed to build for it", one, fix=fix))
+        elif name in found:
+            mistakes.append(Mistake("is asked for twice", name, fix="ask once"))
+        found[name] = builder
+    raise_all(mistakes)
+    return found
+
+
+def _require_taken(builders: Mapping[str, Builder], works: Mapping[str, Work]) -> None:
+    """Refuses all that cannot be before any work is done."""
+    refused = {name: builder.refusal(works[name]) for name, builder in builders.items()}
+    raise_all(Mistake("cannot be built", name, (why,)) for name, why in refused.items() if why)
+
+
+def _open_runner(build: str, made: Mapping[str, Program], folder: Path) -> Runner:
+    target, _, precision = build.rpartition("/")
+    axes = {name: axis for program in made.values() for name, axis in program.axes.items()}
+    interfaces = {name: program.interface for name, program in made.items()}
+    runner: Runner = import_target(Registry().backend(target).runner)(folder, interfaces, axes, precision)
+    return runner

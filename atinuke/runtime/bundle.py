@@ -6,6 +6,7 @@ model.safetensors      the weights, float32
 tokenizer.json         where it reads or writes text
 targets/onnx/fp32/     the files of a target in a precision
 parity.json            how close each of them is to the model
+samples/               inputs and the model's answers, to compare elsewhere
 atinuke.lock           versions, and the hash of every file
 README.md              a card
 """
@@ -24,9 +25,10 @@ from atinuke.core.registry import Registry
 from atinuke.runtime.archive import unpack
 from atinuke.runtime.config import NAME, plain, read_axes, read_build, read_classes, read_fields, read_programs
 from atinuke.runtime.interface import Axes, Interface
-from atinuke.runtime.lock import FORMAT, Lock, check_files, require_format
+from atinuke.runtime.lock import FORMAT, Lock, check_files
+from atinuke.runtime.parity import SAMPLES
 from atinuke.runtime.runner import Runner
-from atinuke.runtime.strict import Value, read_json
+from atinuke.runtime.strict import Value, read_json, require_format
 
 CONFIG, GRAPH, WEIGHTS, TOKENIZER = "config.json", "graph.yaml", "model.safetensors", "tokenizer.json"
 PARITY, CARD, TARGETS = "parity.json", "README.md", "targets"
@@ -121,7 +123,7 @@ def read_config(folder: Path) -> Bundle:
         AtinukeError: it says what cannot be so; the message names the place in it.
     """
     value = read_json(folder / CONFIG)
-    require_format(value)
+    require_format(value, FORMAT)
     told = value.record("atinuke", "name", "axes", "programs", "text", "fields", "classes", "builds")
     axes = read_axes(told["axes"])
     programs = read_programs(told["programs"], axes)
@@ -133,7 +135,7 @@ def read_config(folder: Path) -> Bundle:
         told["name"].text(NAME, "a graph's name"),
         axes,
         programs,
-        None if told["text"].absent() else _text(told["text"]),
+        told["text"].maybe(_text),
         read_fields(told["fields"], programs),
         read_classes(told["classes"], programs),
         builds,
@@ -153,7 +155,7 @@ def require_layout(bundle: Bundle, lock: Lock) -> None:
         if not any(path.startswith(place) for path in lock.files):
             raise fail(f"{CONFIG} names the build {build}, of which there are no files", where=where)
     for path in lock.files:
-        if path not in FILES and not path.startswith((*places.values(),)):
+        if path not in FILES and not path.startswith((f"{SAMPLES}/", *places.values())):
             raise fail(f"`{path}` is neither a bundle's own file nor of a build that {CONFIG} names", where=where)
     if bundle.text and TOKENIZER not in lock.files:
         raise fail(f"{CONFIG} says how texts are written, but there is no {TOKENIZER}", where=where)

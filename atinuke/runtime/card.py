@@ -10,8 +10,9 @@ from atinuke.core.files import is_file
 from atinuke.runtime.bundle import GRAPH, PARITY, WEIGHTS, Bundle
 from atinuke.runtime.interface import Interface, Port
 from atinuke.runtime.lock import LOCK, Provenance
+from atinuke.runtime.parity import Build, read_parity
 from atinuke.runtime.snippets import with_atinuke, with_onnxruntime
-from atinuke.runtime.strict import Value, brief, read_json
+from atinuke.runtime.strict import brief
 
 _TASKS = {"image": "image-classification", "audio": "audio-classification", "text": "text-classification"}
 _SHOWN = 20  # names of classes
@@ -31,6 +32,12 @@ up has written there is never read: the tokens that come later take its place.""
 PREPARE = """\
 0. `prepare` reads everything but the text, once. What it gives goes into every later call under the same names.
 """
+
+
+PROOF = f"""\
+Builds are compared with the model as PyTorch runs it in float32, at the ends of all axes and between. An error is the
+largest difference in an output, as a share of the output's largest value; a bundle is written only where it is within
+the budget. `{PARITY}` tells of every call; `atinuke verify` compares again on another machine."""
 
 
 def card(bundle: Bundle, provenance: Provenance, front: str | None = None) -> str:
@@ -146,40 +153,26 @@ def _quoted(text: str) -> str:
 
 def _builds(bundle: Bundle) -> str:
     """Each target and precision, with what its certificate says."""
-    figures = _figures(bundle)
-    columns = list(dict.fromkeys(column for told in figures.values() for column in told))
+    file = bundle.folder / PARITY
+    proved = {build.name: build for build in read_parity(file).builds} if is_file(file) else {}
+    head = ("build", "size", *(("compared", "budget", "largest error", "same best", "same text") if proved else ()))
     rows = [
-        (f"`{build}`", _size(bundle.place(build)), *(figures.get(build, {}).get(column, "") for column in columns))
+        (f"`{build}`", _size(bundle.place(build)), *(_figures(proved[build]) if build in proved else ()))
         for build in bundle.builds
     ]
-    table = _table(("build", "size", *columns), rows)
-    if not figures:
-        return table
-    return f"{table}\n\nFigures compare a build with the model in float32, as PyTorch runs it: `{PARITY}` has them all."
+    if not proved:
+        return _table(head, rows)
+    return f"{_table(head, rows)}\n\n{PROOF}"
 
 
-def _figures(bundle: Bundle) -> dict[str, dict[str, str]]:
-    """The `summary` of a certificate: for each build its figures, by what they are called."""
-    if not is_file(bundle.folder / PARITY):
-        return {}
-    value = read_json(bundle.folder / PARITY)
-    summary = value.mapping().get("summary", Value(None, value.file, "summary")).mapping()
-    return {
-        build: {_plain(column): _figure(figure) for column, figure in told.mapping().items()}
-        for build, told in summary.items()
-    }
-
-
-def _figure(value: Value) -> str:
-    if value.absent():
-        return ""
-    if type(value.data) in (int, float):
-        return f"{value.data:.3g}"
-    return _plain(value.text())
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.replace("|", "∣").replace("`", "ˋ").replace("<", "‹").split())
+def _figures(build: Build) -> tuple[str, str, str, str, str]:
+    error = f"{build.worst[1].relative:.1e}" if build.worst else ""
+    best = "" if build.agreement is None else f"{build.agreement:.1%}"
+    texts = ""
+    if build.texts and not build.texts.reason:
+        same = build.texts.steps if build.texts.first is None else build.texts.first
+        texts = f"{same} of {build.texts.steps} tokens"
+    return build.status, f"{build.budget:g}", error, best, texts
 
 
 def _size(folder: Path) -> str:

@@ -150,7 +150,7 @@ def _is_text(port: Port, axes: Axes) -> bool:
 
 
 def _maybe(read: Callable[[Value], Any]) -> Callable[[Value], Any]:
-    return lambda value: None if value.absent() else read(value)
+    return lambda value: value.maybe(read)
 
 
 def _name(value: Value) -> str:

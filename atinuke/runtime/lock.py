@@ -14,7 +14,7 @@ from pathlib import Path
 
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.files import replacing
-from atinuke.runtime.strict import Value, brief, read_json
+from atinuke.runtime.strict import Value, brief, read_json, require_format
 
 FORMAT = 1
 LOCK = "atinuke.lock"
@@ -92,7 +92,7 @@ def read_lock(folder: Path) -> Lock:
         AtinukeError: there is none, or it is not what `write_lock` writes.
     """
     value = read_json(folder / LOCK)
-    require_format(value)
+    require_format(value, FORMAT)
     lock = value.record("atinuke", "version", "components", "backends", "packages", "files")
     files = lock["files"].mapping()
     if len(files) > FILES:
@@ -135,16 +135,6 @@ def check_files(folder: Path) -> Lock:
         if digest != told.sha256:
             raise _changed(path, f"SHA-256 {told.sha256[:16]}...", f"{digest[:16]}...", where)
     return lock
-
-
-def require_format(value: Value) -> None:
-    """The format of a bundle's file must be the one that this Atinuke knows; told before anything else is."""
-    number = value.data.get("atinuke") if isinstance(value.data, dict) else None
-    if type(number) is not int or number < 1:
-        raise fail(f"`atinuke` must be the format's number, {FORMAT}, not {brief(number)}", where=value.file)
-    if number != FORMAT:
-        what = f"is of format {brief(number)}; this Atinuke reads format {FORMAT}"
-        raise fail(what, where=value.file, fix="update Atinuke")
 
 
 def _changed(path: str, expected: str, got: str, where: str) -> AtinukeError:

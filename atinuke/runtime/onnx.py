@@ -6,7 +6,7 @@ from typing import Any
 
 from atinuke.core.errors import fail
 from atinuke.runtime.interface import Array, Axes, Interface
-from atinuke.runtime.runner import Runner
+from atinuke.runtime.runner import Runner, not_here
 
 
 class OnnxRunner(Runner):
@@ -24,7 +24,7 @@ class OnnxRunner(Runner):
         try:
             import onnxruntime
         except ImportError:
-            raise fail("ONNX Runtime is not installed", fix="pip install 'atinuke[runtime]'") from None
+            raise not_here("ONNX Runtime is not installed", fix="pip install 'atinuke[runtime]'") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads:

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from atinuke.core.errors import AtinukeError, Mistake
 from atinuke.runtime.interface import Array, Axes, Interface
 
 Memory = dict[str, Array]
+
+
+class NotHereError(AtinukeError):
+    """This machine lacks what a target needs: a package, a GPU, a driver. It says nothing against the files."""
+
+
+def not_here(what: str, *details: str, fix: str | None = None) -> NotHereError:
+    """The error to be raised: `raise not_here("ONNX Runtime is not installed", fix="pip install ...")`."""
+    return NotHereError(Mistake(what, details=details, fix=fix))
 
 
 class Runner(ABC):
@@ -19,7 +29,8 @@ class Runner(ABC):
     threads (None: as many as the engine likes).
 
     Raises:
-        AtinukeError: the engine is not installed, or cannot run these files on this machine.
+        NotHereError: this machine lacks the engine, or what the engine needs.
+        AtinukeError: the engine does not take these files.
     """
 
     def __init__(

@@ -3,15 +3,16 @@
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 from atinuke.core.errors import AtinukeError, fail
 
 LARGEST = 16 << 20  # bytes of a file
 MOST = 100_000  # values of a list or mapping
-LONGEST = 1_000  # characters of a text
+LONGEST = 10_000  # characters of a text
+Read = TypeVar("Read")
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -74,11 +75,17 @@ class Value:
             raise self.wrong(f"a whole number of {low} to {high}")
         return self.data
 
+    def number(self) -> float:
+        """A number that is finite as a float."""
+        if type(self.data) not in (int, float) or not abs(self.data) < 1e300:
+            raise self.wrong("a number")
+        return float(self.data)
+
     def positive(self) -> float:
         """A number above 0."""
-        if type(self.data) not in (int, float) or not 0 < self.data < 1e15:
+        if not self.number() > 0:
             raise self.wrong("a number above 0")
-        return float(self.data)
+        return self.number()
 
     def flag(self) -> bool:
         """True or false."""
@@ -86,9 +93,9 @@ class Value:
             raise self.wrong("true or false")
         return self.data
 
-    def absent(self) -> bool:
-        """Whether it is null."""
-        return self.data is None
+    def maybe(self, read: Callable[[Self], Read]) -> Read | None:
+        """What `read` makes of it; None where it is null."""
+        return None if self.data is None else read(self)
 
     def _below(self, key: str) -> str:
         shown = key if WORD.fullmatch(key) and len(key) < 60 else f"[{brief(key)}]"
@@ -129,6 +136,20 @@ def read_json(file: Path) -> Value:
     except ValueError as error:
         raise fail(f"is not strict JSON: {error}", where=where) from None
     return Value(data, where)
+
+
+def require_format(value: Value, known: int) -> None:
+    """The number of a file's format, its key `atinuke`, must be the one that is known; told before anything else is.
+
+    Raises:
+        AtinukeError: it is another, or none.
+    """
+    number = value.data.get("atinuke") if isinstance(value.data, dict) else None
+    if type(number) is not int or number < 1:
+        raise fail(f"`atinuke` must be the format's number, {known}, not {brief(number)}", where=value.file)
+    if number != known:
+        what = f"is of format {brief(number)}; this Atinuke reads format {known}"
+        raise fail(what, where=value.file, fix="update Atinuke")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from atinuke.core.errors import AtinukeError
 from atinuke.runtime.bundle import CONFIG, PARITY, TOKENIZER, Bundle, open_bundle, read_config
 from atinuke.runtime.card import card
 from atinuke.runtime.lock import LOCK
+from atinuke.runtime.parity import write_parity
 from atinuke.runtime.seal import reseal
-from tests.runtime.bundles import MADE, forward_bundle, read, relock, text_bundle, write
+from tests.runtime.bundles import CERTIFICATE, MADE, forward_bundle, read, relock, text_bundle, write
 
 Change = Callable[[Any], None]
 
@@ -283,7 +284,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, dict[st
     for make in (forward_bundle, text_bundle):
         folder = tmp_path_factory.mktemp("sealed") / "bundle"
         make(folder)
-        write(folder, PARITY, {"summary": {"onnx/fp32": {"largest error": 1e-6, "verdict": "passed", "top-1": None}}})
+        write_parity(folder / PARITY, CERTIFICATE)
         reseal(folder)
         open_bundle(folder)
         made.append((folder, {name: (folder / name).read_bytes() for name in (CONFIG, LOCK, PARITY)}))
@@ -335,3 +336,38 @@ def test_a_text_bundle_needs_its_tokenizer(tmp_path: Path) -> None:
     relock(tmp_path / "bundle")
     with pytest.raises(AtinukeError, match=r"there is no tokenizer.json"):
         open_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 40, 200, -1])
+def test_a_truncated_engine_is_refused_though_the_lock_was_made_anew(folder: Path, keep: int) -> None:
+    pytest.importorskip("onnx", reason="the file is made with onnx")
+    pytest.importorskip("onnxruntime", reason="the file is opened by ONNX Runtime")
+    open_bundle(folder).runner("onnx/fp32")
+    file = folder / "targets/onnx/fp32/forward.onnx"
+    file.write_bytes(file.read_bytes()[:keep])
+    relock(folder)
+    with pytest.raises(AtinukeError, match="ONNX Runtime cannot open it") as error:
+        open_bundle(folder).runner("onnx/fp32")
+    assert error.value.mistakes[0].where == str(file)
+
+
+@pytest.mark.parametrize("location", ["../../../../secret", "{secret}"])
+def test_an_engine_that_reads_files_elsewhere_is_refused(folder: Path, location: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="the file is made with onnx")
+    pytest.importorskip("onnxruntime", reason="the file is opened by ONNX Runtime")
+    secret = folder.parent / "secret"
+    secret.write_bytes(bytes(12))
+    place = folder / "targets/onnx/fp32"
+    model = onnx.load(place / "forward.onnx")
+    weight = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [3], bytes(12), raw=True)
+    model.graph.initializer.append(weight)
+    model.graph.node.insert(0, onnx.helper.make_node("Add", ["x", "w"], ["y"]))
+    model.graph.node[1].input[0] = "y"
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location.format(secret=secret))
+    (place / "forward.onnx").write_bytes(model.SerializeToString())
+    relock(folder)
+    with pytest.raises(AtinukeError, match="ONNX Runtime cannot open it"):
+        open_bundle(folder).runner("onnx/fp32")

@@ -1,0 +1,348 @@
+"""Whether a build says the same as the model: what was compared, and what came of it.
+
+The certificate (`parity.json`) tells of every call of every build: at which sizes, how large the error, whether the
+best scores agree. The answers of the model lie beside it as `samples/<program>.npz`, as far as there is room, so that
+another machine can compare without torch.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atinuke.core.errors import fail
+from atinuke.runtime.config import read_build
+from atinuke.runtime.interface import Array, Interface, Port
+from atinuke.runtime.runner import Runner
+from atinuke.runtime.strict import WORD, Value, read_json, require_format
+
+FORMAT = 1
+SAMPLES = "samples"
+TEXTS = "texts"
+ROOM = 16 << 20
+"""Bytes of samples that are kept of a program."""
+STEPS = 64
+CHOICES = 16
+SMALLEST = 1e-6  # an output that is nowhere larger counts as 0
+PASSED, PARTLY, FAILED, NOT_RUN = "passed", "passed in part", "failed", "not run here"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An output of one call: the largest difference in itself, and as a share of the output's largest value; the share
+    of places that have the same highest score, where it holds scores; and what is wrong beyond any number."""
+
+    output: str
+    absolute: float
+    relative: float
+    agreement: float | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A program at certain sizes; `kind` says how they were chosen. `reason` says why it was not run here."""
+
+    program: str
+    kind: str
+    sizes: Mapping[str, int]
+    differences: tuple[Difference, ...] = ()
+    reason: str | None = None
+
+    def status(self, budget: float) -> str:
+        if self.reason:
+            return NOT_RUN
+        return FAILED if any(one.fault or not one.relative <= budget for one in self.differences) else PASSED
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that were gone on with, each by the token of the highest score: `first` is the first step at which a row
+    has another token than the model, and `margin` how much less that token is to the model, as a share of the largest
+    score. An error of the budget can exchange two tokens that are within twice the budget."""
+
+    rows: int
+    steps: int
+    first: int | None = None
+    margin: float = 0.0
+    reason: str | None = None
+
+    def status(self, budget: float) -> str:
+        if self.reason:
+            return NOT_RUN
+        return PASSED if self.margin <= 2 * budget else FAILED
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Nodes that stay in float32: what was wrong with their output in a half precision, and the build's worst error
+    without and with them."""
+
+    node: str
+    fault: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is known of one target in one precision. `reason` says why nothing of it was run here, or what is wrong."""
+
+    name: str
+    budget: float
+    calls: tuple[Call, ...] = ()
+    texts: Texts | None = None
+    kept: tuple[Kept, ...] = ()
+    blame: str | None = None
+    reason: str | None = None
+
+    @property
+    def status(self) -> str:
+        found = [call.status(self.budget) for call in self.calls]
+        found += [self.texts.status(self.budget)] if self.texts else []
+        if FAILED in found or self.blame:
+            return FAILED
+        if self.reason or not {*found} - {NOT_RUN}:
+            return NOT_RUN
+        return PARTLY if NOT_RUN in found else PASSED
+
+    @property
+    def worst(self) -> tuple[Call, Difference] | None:
+        """The call and output with a fault or, with none, with the largest relative error."""
+        found = [(call, one) for call in self.calls for one in call.differences]
+        return max(found, key=lambda pair: (pair[1].fault is not None, pair[1].relative), default=None)
+
+    @property
+    def agreement(self) -> float | None:
+        """The least agreement of the calls."""
+        return min(
+            (d.agreement for call in self.calls for d in call.differences if d.agreement is not None), default=None
+        )
+
+    @property
+    def left(self) -> int:
+        """How many calls were not run here."""
+        return sum(call.reason is not None for call in self.calls)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The certificate of a bundle. `inputs` says which real inputs were used, or why none; `samples` are the calls
+    whose answers are kept, by program, in the order in which they are kept."""
+
+    inputs: str
+    builds: tuple[Build, ...]
+    samples: Mapping[str, tuple[Call, ...]]
+
+    @property
+    def failed(self) -> tuple[Build, ...]:
+        return tuple(build for build in self.builds if build.status == FAILED)
+
+
+def is_scores(output: str) -> bool:
+    """Whether the last axis of an output holds scores, of which the highest is the answer."""
+    return output == "logits" or output.endswith("_logits")
+
+
+def differ(port: Port, wanted: Array, got: Array) -> Difference:
+    """How far an output is from what the model gives. Whole numbers and masks must be equal; what is not finite in the
+    model must be the same here."""
+    if got.dtype != wanted.dtype or got.shape != wanted.shape:
+        told = f"{got.dtype}{list(got.shape)} in place of {wanted.dtype}{list(wanted.shape)}"
+        return Difference(port.name, 0.0, 0.0, fault=told)
+    if not wanted.size:
+        return Difference(port.name, 0.0, 0.0)
+    if wanted.dtype.kind != "f":
+        off = int((wanted != got).sum())
+        return Difference(port.name, float(off > 0), off / wanted.size, fault=f"{off} differ" if off else None)
+    agreement = float((wanted.argmax(-1) == got.argmax(-1)).mean()) if is_scores(port.name) else None
+    finite = np.isfinite(wanted) & np.isfinite(got)
+    same = finite | (wanted == got) | (np.isnan(wanted) & np.isnan(got))
+    large, other = wanted[finite].astype(np.float64), got[finite].astype(np.float64)
+    absolute = float(np.abs(large - other).max(initial=0.0))
+    relative = absolute / max(float(np.abs(large).max(initial=0.0)), SMALLEST)
+    fault = (
+        None
+        if same.all()
+        else f"{int((~same).sum())} of {same.size} are not finite where the model's are, or not alike"
+    )
+    return Difference(port.name, absolute, relative, agreement, fault)
+
+
+def compare(interface: Interface, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> tuple[Difference, ...]:
+    """How far all outputs of a call are from what the model gives."""
+    return tuple(differ(port, wanted[port.name], got[port.name]) for port in interface.outputs)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Texts as the model goes on with them: what is read beside the text, `prompts[row, token]`, the tokens that the
+    model adds, and of each step its best `choices[row, step, k]` with their scores and the largest score there is."""
+
+    given: Mapping[str, Array]
+    prompts: Array
+    tokens: Array
+    choices: Array
+    scores: Array
+    largest: Array
+
+
+def write_on(runner: Runner, given: Mapping[str, Array], prompts: Array, steps: int) -> Iterator[Array]:
+    """The scores `[row, token]` of each step, the text going on with the highest ones."""
+    prepared = runner.run("prepare", given) if "prepare" in runner.programs else {}
+    rows, length = prompts.shape
+    memory = runner.begin("prefill", {"batch": rows, "capacity": length + steps})
+    text = runner.programs["prefill"].inputs[0]
+    position, last = np.zeros(rows, np.int64), np.full(rows, length - 1, np.int64)
+    feeds = {text.name: prompts, "position": position, "last": last, **prepared}
+    scores = runner.step("prefill", feeds, memory)["logits"][:, 0]
+    yield scores
+    for step in range(1, steps):
+        token = scores.argmax(-1)[:, None].astype(text.dtype)
+        feeds = {text.name: token, "position": position + (length + step - 1), **prepared}
+        scores = runner.step("decode", feeds, memory)["logits"][:, 0]
+        yield scores
+
+
+def compare_texts(writing: Writing, runner: Runner) -> Texts:
+    """Goes on with the same prompts, and finds where the first token differs."""
+    rows, steps = writing.tokens.shape
+    going = np.ones(rows, bool)
+    first, margin = None, 0.0
+    for step, scores in enumerate(write_on(runner, writing.given, writing.prompts, steps)):
+        token = scores.argmax(-1)
+        for row in np.flatnonzero(going & (token != writing.tokens[:, step])):
+            going[row] = False  # from here on the row reads something else
+            first = step if first is None else first
+            known = np.flatnonzero(writing.choices[row, step] == token[row])
+            less = writing.scores[row, step, known[0] if known.size else -1]  # at least that much less, if not known
+            gap = float(writing.scores[row, step, 0] - less) / max(float(writing.largest[row, step]), SMALLEST)
+            margin = max(margin, gap)
+        if not going.any():
+            break
+    return Texts(rows, steps, first, margin)
+
+
+def save_sample(file: Path, calls: list[tuple[Mapping[str, Array], Mapping[str, Array]]]) -> None:
+    """Writes the inputs and answers of calls."""
+    arrays: dict[str, Array] = {}
+    for i, (feeds, answers) in enumerate(calls):
+        arrays |= {f"{i}/in/{name}": array for name, array in feeds.items()}
+        arrays |= {f"{i}/out/{name}": array for name, array in answers.items()}
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_sample(file: Path, calls: int) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
+    """The inputs and answers of calls, one after another."""
+    with _open(file) as arrays:
+        for i in range(calls):
+            ways = tuple(
+                {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
+                for start in (f"{i}/in/", f"{i}/out/")
+            )
+            yield ways[0], ways[1]
+
+
+def save_writing(file: Path, writing: Writing) -> None:
+    """Writes texts and how the model goes on."""
+    parts = {name: array for name, array in vars(writing).items() if name != "given"}
+    parts |= {f"given/{name}": array for name, array in writing.given.items()}
+    np.savez(file, **parts)
+
+
+def load_writing(file: Path) -> Writing:
+    """Texts and how the model goes on."""
+    with _open(file) as arrays:
+        given = {name.removeprefix("given/"): arrays[name] for name in arrays if name.startswith("given/")}
+        parts = {name: arrays[name] for name in arrays if "/" not in name}
+        return Writing(given, **parts)
+
+
+def _open(file: Path) -> Any:
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise fail("holds no samples", str(error), where=str(file), fix="compile the bundle again") from None
+
+
+def write_parity(file: Path, parity: Parity) -> None:
+    """Writes the certificate."""
+    file.write_text(to_json(parity), encoding="utf-8")
+
+
+def to_json(parity: Parity) -> str:
+    """The certificate as JSON, with the status of every build and call beside what it follows from."""
+    builds = []
+    for build in parity.builds:
+        calls = [{**asdict(call), "status": call.status(build.budget)} for call in build.calls]
+        texts = build.texts and {**asdict(build.texts), "status": build.texts.status(build.budget)}
+        builds.append({**asdict(build), "calls": calls, "texts": texts, "status": build.status})
+    samples = {program: [_plain(call) for call in calls] for program, calls in parity.samples.items()}
+    plain = {"atinuke": FORMAT, "inputs": parity.inputs, "builds": builds, "samples": samples}
+    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(call: Call) -> dict[str, Any]:
+    return {"kind": call.kind, "sizes": dict(call.sizes)}
+
+
+def read_parity(file: Path) -> Parity:
+    """The certificate.
+
+    Raises:
+        AtinukeError: it is of a newer format, or damaged.
+    """
+    value = read_json(file)
+    require_format(value, FORMAT)
+    told = value.record("atinuke", "inputs", "builds", "samples")
+    samples = {
+        program: tuple(_call_of(program, call.record("kind", "sizes")) for call in calls.items())
+        for program, calls in told["samples"].mapping(WORD).items()
+    }
+    return Parity(told["inputs"].text(), tuple(map(_build, told["builds"].items())), samples)
+
+
+def _build(value: Value) -> Build:
+    told = value.record("name", "budget", "calls", "texts", "kept", "blame", "reason", "status")
+    kept = (one.record("node", "fault", "before", "after") for one in told["kept"].items())
+    return Build(
+        read_build(told["name"]),
+        told["budget"].positive(),
+        tuple(map(_call, told["calls"].items())),
+        told["texts"].maybe(_texts),
+        tuple(Kept(**{name: text.text() for name, text in one.items()}) for one in kept),
+        told["blame"].maybe(Value.text),
+        told["reason"].maybe(Value.text),
+    )
+
+
+def _call(value: Value) -> Call:
+    told = value.record("program", "kind", "sizes", "differences", "reason", "status")
+    call = _call_of(told["program"].text(WORD, "a program"), told)
+    found = tuple(map(_difference, told["differences"].items()))
+    return replace(call, differences=found, reason=told["reason"].maybe(Value.text))
+
+
+def _call_of(program: str, told: Mapping[str, Value]) -> Call:
+    sizes = {name: size.whole(0) for name, size in told["sizes"].mapping().items()}
+    return Call(program, told["kind"].text(), sizes)
+
+
+def _difference(value: Value) -> Difference:
+    told = value.record("output", "absolute", "relative", "agreement", "fault")
+    figures = told["absolute"].number(), told["relative"].number(), told["agreement"].maybe(Value.number)
+    return Difference(told["output"].text(), *figures, told["fault"].maybe(Value.text))
+
+
+def _texts(value: Value) -> Texts:
+    told = value.record("rows", "steps", "first", "margin", "reason", "status")
+    return Texts(
+        told["rows"].whole(0),
+        told["steps"].whole(0),
+        told["first"].maybe(lambda first: first.whole(0)),
+        told["margin"].number(),
+        told["reason"].maybe(Value.text),
+    )
