@@ -18,8 +18,8 @@ import tokenizers
 from rich.console import Console
 from rich.table import Table
 
-from atinuke.pipelines.bytelevel import Ids
 from atinuke.pipelines.tokenizer import Tokenizer
+from atinuke.runtime.bytelevel import Ids
 
 PEER = "Hugging Face, one by one"
 TARGET = 5.0

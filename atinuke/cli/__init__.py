@@ -3,12 +3,13 @@
 import gc
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 
-from atinuke.cli import deploy, evaluate, export, graphs, plugins, runs
+from atinuke.cli import deploy, doctor, evaluate, export, graphs, plugins, run, runs
 from atinuke.cli.say import as_json, say_json
-from atinuke.core.errors import AtinukeError
+from atinuke.core.errors import AtinukeError, fail
 
 app = typer.Typer(
     help="Atinuke: one graph file, checked, trained and deployed.",
@@ -32,6 +33,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     deploy.compile,
     deploy.seal,
     deploy.verify,
+    run.run,
+    doctor.doctor,
     runs.demo,
 )
 for command in COMMANDS:
@@ -49,18 +52,36 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
+EXTRAS = {
+    "onnx": ("onnx", "onnxscript"),
+    "runtime": ("onnxruntime", "tiktoken"),
+    "torch": ("jaxtyping", "matplotlib", "psutil", "pydantic", "safetensors", "sympy", "tokenizers", "torch", "yaml"),
+}
+"""The packages that an extra brings, by the names that are imported."""
+
+
 def main() -> None:
     """Runs the command line; every mistake of a user is one clear message and exit code 2."""
     gc.set_threshold(100_000)  # what imports make stays: looking through it again and again is a fifth of the start
     try:
         app()
     except AtinukeError as error:
-        if "--json" in sys.argv:
-            say_json({"ok": False, "mistakes": as_json(error)})
-        else:
-            sys.stderr.write(f"{error}\n")
-        sys.exit(2)
+        _complain(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+        if extra is None:
+            raise
+        _complain(fail(f"this command needs the package `{package}`", fix=f"pip install 'atinuke[{extra}]'"))
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         gc.freeze()  # nor is it looked through once more on the way out
+
+
+def _complain(error: AtinukeError) -> NoReturn:
+    if "--json" in sys.argv:
+        say_json({"ok": False, "mistakes": as_json(error)})
+    else:
+        sys.stderr.write(f"{error}\n")
+    sys.exit(2)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from atinuke.pipelines.decode import Decoder, Step
-from atinuke.pipelines.sampling import INVALID
+from atinuke.runtime.sampling import INVALID
 
 
 def search(

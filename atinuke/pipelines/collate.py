@@ -21,6 +21,7 @@ from torch import Tensor
 from atinuke.pipelines.examples import Example
 from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Image, Number, Text, mask_name, segments_name
 from atinuke.pipelines.sampler import IGNORED, Batch
+from atinuke.runtime.fields import padded, stacked
 
 
 def collate(examples: Sequence[Example], fields: Mapping[str, Field]) -> Batch:
@@ -56,19 +57,10 @@ def collate(examples: Sequence[Example], fields: Mapping[str, Field]) -> Batch:
 
 
 def _padded(values: Sequence[Array | None], multiple: int, dtype: type[np.generic]) -> tuple[Tensor, Tensor]:
-    longest = max(1, *(0 if value is None else len(value) for value in values))
-    width = -(-longest // multiple) * multiple
-    found, mask = np.zeros((len(values), width), dtype), np.zeros((len(values), width), bool)
-    for row, value in enumerate(values):
-        if value is not None:
-            found[row, : len(value)] = value
-            mask[row, : len(value)] = True
+    found, mask = padded(values, multiple, dtype)
     return torch.from_numpy(found), torch.from_numpy(mask)
 
 
 def _stacked(values: Sequence[Array | None], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    found = np.zeros((len(values), *shape), np.uint8)
-    for row, value in enumerate(values):
-        if value is not None:
-            found[row] = value
-    return torch.from_numpy(found), torch.tensor([value is not None for value in values])
+    found, mask = stacked(values, shape)
+    return torch.from_numpy(found), torch.from_numpy(mask)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from atinuke.core.errors import fail
+from atinuke.runtime.ctc import collapsed
 
 NEVER = float("-inf")
 
@@ -33,7 +34,7 @@ def greedy(scores: Tensor, mask: Tensor | None = None, blank: int | None = None)
         AtinukeError: a size does not fit, or a score is NaN.
     """
     blank = _blank(scores, blank)
-    return [tuple(_collapsed(rows.argmax(-1).tolist(), blank)) for rows in _rows(scores, mask)]
+    return [tuple(collapsed(rows.argmax(-1).tolist(), blank)) for rows in _rows(scores, mask)]
 
 
 def beam_search(
@@ -71,14 +72,6 @@ def _rows(scores: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
         if rows.isnan().any():
             raise fail(f"the scores of row {i} hold NaN", fix="look for the first node that gives NaN")
         yield rows
-
-
-def _collapsed(path: list[int], blank: int) -> Iterator[int]:
-    before = blank
-    for label in path:
-        if label not in (blank, before):
-            yield label
-        before = label
 
 
 def _search(frames: list[list[float]], blank: int, beams: int) -> list[Reading]:

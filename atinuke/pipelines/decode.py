@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-GROWTH = (
-    64  # positions: what the cache grows by. Attention reads all of it, so a large cache is slow; growing copies it
-)
-PREFILL_TOKENS = 8192  # in one step
+from atinuke.runtime.generate import GROWTH, PREFILL_TOKENS
 
 Step = Callable[..., Any]
 

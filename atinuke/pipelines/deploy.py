@@ -28,14 +28,18 @@ from atinuke.core.names import close
 from atinuke.core.override import override
 from atinuke.core.registry import Registry
 from atinuke.pipelines.checkpoint import weights
-from atinuke.pipelines.objective_labels import Classification
+from atinuke.pipelines.fields import Field, mask_name, segments_name
+from atinuke.pipelines.fields import Text as FieldOfText
+from atinuke.pipelines.objective_labels import CTC, Classification
 from atinuke.pipelines.provenance import provenance
 from atinuke.pipelines.real import real_inputs
+from atinuke.pipelines.recipe import Recipe
 from atinuke.pipelines.run import Trained, open_model, writer
 from atinuke.pipelines.train import TOKENIZER
 from atinuke.runtime import bundle as layout
 from atinuke.runtime.archive import pack
 from atinuke.runtime.bundle import Bundle, Text
+from atinuke.runtime.ctc import BLANK
 from atinuke.runtime.parity import Parity, write_parity
 from atinuke.runtime.runner import Runner
 from atinuke.runtime.seal import seal
@@ -99,14 +103,28 @@ def _text(run: Trained, folder: Path) -> Text | None:
 def _fields(run: Trained) -> dict[str, dict[str, Any]]:
     rows = run.recipe.rows
     read = {name: field for name, field in (rows.fields if rows else {}).items() if name in run.checked.graph.inputs}
-    return {name: field.model_dump(mode="json", exclude={"column", "pair"}) for name, field in read.items()}
+    return {name: _field(name, field, run.recipe) for name, field in read.items()}
+
+
+def _field(name: str, field: Field, recipe: Recipe) -> dict[str, Any]:
+    """A field in the words of `atinuke.runtime.fields`."""
+    found = field.model_dump(mode="json", exclude={"column"})
+    if called := mask_name(name, field):
+        found["mask"] = called
+    if isinstance(field, FieldOfText):
+        end = recipe.tokenizer.end_of_text if recipe.tokenizer else None
+        found |= {"pair": field.pair is not None, "segments": segments_name(field), "end_of_text": end}
+    return found
 
 
 def _classes(run: Trained) -> dict[str, tuple[str, ...]]:
+    """The names of the classes of an output; CTC's blank has none."""
     objective, rows = run.recipe.objective, run.recipe.rows
-    if rows is None or not isinstance(objective, Classification):
+    if rows is None or not isinstance(objective, Classification | CTC):
         return {}
-    names = getattr(rows.fields.get(objective.labels), "classes", None)
+    names = list(getattr(rows.fields.get(objective.labels), "classes", None) or ())
+    if names and isinstance(objective, CTC):
+        names.insert(len(names) if objective.blank is None else objective.blank, BLANK)
     return {objective.scores: tuple(names)} if names else {}
 
 

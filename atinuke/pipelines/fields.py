@@ -11,7 +11,6 @@ fields:
 A column that a row lacks, or that is `null`, is a missing modality where the field is `optional`, and else a mistake.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, overload
@@ -22,11 +21,12 @@ from pydantic import Field as Setting
 
 from atinuke.core.errors import fail
 from atinuke.core.names import close
-from atinuke.pipelines.picture import read_picture
 from atinuke.pipelines.rows import Row, Rows
 from atinuke.pipelines.section import Section
-from atinuke.pipelines.sound import LONGEST, read_sound
 from atinuke.pipelines.tokenizer import Tokenizer
+from atinuke.runtime.fields import joined, number, tokens
+from atinuke.runtime.picture import read_picture
+from atinuke.runtime.sound import LONGEST, read_sound
 
 Positive = Annotated[int, Setting(gt=0)]
 Array = NDArray[Any]
@@ -191,7 +191,7 @@ def decode(field: Field, row: Row, tokenizer: Tokenizer | None = None) -> Array 
         case Classes():
             return _classes(field, value)
         case Number():
-            return _number(value)
+            return number(value)
 
 
 def _given(row: Row) -> list[str]:
@@ -210,42 +210,9 @@ def _file(value: object, row: Row) -> Path | bytes:
 
 
 def _text(field: Text, row: Row, tokenizer: Tokenizer | None) -> Array:
-    texts = [_tokens(row.get(column), tokenizer) for column in columns(field)]
-    if field.pair and tokenizer is None:
-        raise fail("a pair of texts needs a tokenizer, whose end of text stands between them")
-    between = len(texts) - 1
-    total = sum(map(len, texts)) + between
-    if total > field.length and not field.cut:
-        told = f"{total:,} tokens; at most {field.length:,}"
-        raise fail("is too long", told, fix="set `length` higher, or `cut: true`")
-    if not field.pair:
-        tokens = texts[0][: field.length]
-        return np.stack([tokens, np.zeros_like(tokens)]) if field.segments else tokens
-    assert tokenizer
-    if field.length < len(texts) + between:
-        raise fail("`length` has no room for a pair", f"it is {field.length}", fix="set it higher")
-    room = field.length - between
-    first, second = texts
-    kept = max(room // 2, room - len(second))  # of the first, where it is too long
-    first, second = first[:kept], second[: room - min(len(first), kept)]
-    tokens = np.concatenate([first, [tokenizer.end_of_text], second])
-    return np.stack([tokens, np.arange(len(tokens)) > len(first)]).astype(np.int64)
-
-
-def _tokens(value: object, tokenizer: Tokenizer | None) -> Array:
-    if not isinstance(value, str):
-        raise fail("is not a text", f"got {value!r:.40}")
-    tokens = np.frombuffer(_utf8(value), np.uint8) if tokenizer is None else np.array(tokenizer.encode(value))
-    if not len(tokens):
-        raise fail("is an empty text", fix="write null where there is none")
-    return tokens.astype(np.int64)
-
-
-def _utf8(value: str) -> bytes:
-    try:
-        return value.encode()
-    except UnicodeEncodeError:
-        raise fail("has half a surrogate pair, which is no character") from None
+    texts = [tokens(row.get(column), tokenizer) for column in columns(field)]
+    end = tokenizer.end_of_text if tokenizer else None
+    return joined(texts, field.length, field.cut, field.segments is not None, end)
 
 
 def _is_class(value: object) -> bool:
@@ -276,13 +243,3 @@ def _class(field: Class | Classes, value: object) -> int:
         told = f"got `{value}`", f"the classes: {', '.join(known)}{more}"
         raise fail("is not one of the classes", *told, fix=close(str(value), field.classes))
     return field.classes.index(str(value))
-
-
-def _number(value: object) -> Array:
-    try:
-        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number) or abs(number) > float(np.finfo(np.float32).max):
-        raise fail("is not a finite number", f"got {value!r:.40}")
-    return np.array(number, np.float32)

@@ -1,32 +1,19 @@
 """Continues texts: a batch of prompts in, their continuations out, while they are written if wanted."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from atinuke.compile.inductor import compile_step
-from atinuke.core.errors import Mistake, fail, raise_all
+from atinuke.core.errors import fail, raise_all
 from atinuke.core.names import close
 from atinuke.pipelines.beams import search
 from atinuke.pipelines.decode import Decoder, Step
-from atinuke.pipelines.sampling import INVALID, Sampler, Settings
-from atinuke.pipelines.tokenizer import Tokenizer
-
-Reason = Literal["end_of_text", "stop", "length"]
-OnText = Callable[[int, str], None]
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What came after a prompt. `text` ends before the stop string that ended it, `tokens` before the end of text."""
-
-    text: str
-    tokens: tuple[int, ...]
-    reason: Reason
+from atinuke.pipelines.sampling import Sampler, Settings
+from atinuke.runtime.text import Continuation, OnText, Row, misfits, write
+from atinuke.runtime.tokenizer import Tokenizer
 
 
 def generate(
@@ -61,10 +48,10 @@ def generate(
     begins = _require_given(model, given, len(prompts)) or begins
     begin = [tokenizer.end_of_text] if begins else []
     begun = [[*begin, *prompt] for prompt in encoded]
-    raise_all(_misfits(begun, settings, context))
+    raise_all(misfits(begun, settings, context))
     if not encoded:
         return []
-    rows = [_Row(number, prompt, tokenizer, settings.stop, on_text) for number, prompt in enumerate(encoded)]
+    rows = [Row(number, prompt, tokenizer, settings.stop, on_text) for number, prompt in enumerate(encoded)]
     training = model.training
     model.eval()
     try:
@@ -73,31 +60,19 @@ def generate(
             if settings.beams > 1:
                 _search(model, begun, given, rows, settings, step)
             else:
-                _decode(Decoder(model, begun, step, given), rows, settings)
+                decoder = Decoder(model, begun, step, given)
+                for _ in write(decoder, Sampler(settings, begun, decoder.device), rows, settings.max_new_tokens):
+                    pass
     finally:
         model.train(training)
     return [row.continuation() for row in rows]
-
-
-def _decode(decoder: Decoder, rows: "list[_Row]", settings: Settings) -> None:
-    """Steps the whole batch until every row is finished; what a finished row still draws is ignored."""
-    sampler = Sampler(settings, decoder.prompts, decoder.device)
-    tokens = sampler(decoder.prefill(), 0)
-    for step in range(1, settings.max_new_tokens + 1):
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            row.add(token)
-        if step == settings.max_new_tokens or all(row.reason for row in rows):
-            break
-        tokens = sampler(decoder.next(tokens), step)
-    for row in rows:
-        row.finish("length")
 
 
 def _search(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
     given: Mapping[str, Tensor],
-    rows: "list[_Row]",
+    rows: list[Row],
     settings: Settings,
     step: Step | None,
 ) -> None:
@@ -109,73 +84,6 @@ def _search(
         for token in tokens:
             row.add(token)
         row.finish("length")
-
-
-class _Row:
-    """The text of one row while it is written; `reason` says why it is finished."""
-
-    def __init__(
-        self, number: int, prompt: Sequence[int], tokenizer: Tokenizer, stops: Sequence[str], on_text: OnText | None
-    ) -> None:
-        self.number = number
-        self.end_of_text = tokenizer.end_of_text
-        self.stops = stops
-        self.on_text = on_text
-        self.tokens: list[int] = []
-        self.text = ""
-        self.reason: Reason | None = None
-        self._held = ""  # perhaps the beginning of a stop string
-        self._stream = tokenizer.stream()
-        for token in prompt:  # some tokenizers drop the space before a text's first word
-            self._stream.feed(token)
-
-    def add(self, token: int) -> None:
-        """Takes the next token; a finished row ignores it."""
-        if self.reason:
-            return
-        if token == INVALID:
-            raise fail(
-                f"row {self.number + 1} cannot go on after {len(self.tokens)} new tokens",
-                "the model's logits are not numbers",
-                fix="check the weights (training that diverged?), or use a wider dtype",
-            )
-        if token == self.end_of_text:
-            self.finish("end_of_text")
-        else:
-            self.tokens.append(token)
-            self._show(self._stream.feed(token))
-
-    def finish(self, reason: Reason) -> None:
-        """Shows what was held back; a finished row stays as it is."""
-        if self.reason:
-            return
-        self._show(self._stream.finish())
-        if not self.reason:
-            self.reason = reason
-            self._emit(self._held)
-
-    def continuation(self) -> Continuation:
-        assert self.reason is not None
-        return Continuation(self.text, tuple(self.tokens), self.reason)
-
-    def _show(self, text: str) -> None:
-        """Adds text, up to the first stop string that is complete; holds back the longest beginning of one."""
-        self._held += text
-        found = [(at + len(stop), at) for stop in self.stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            self.reason = "stop"
-            self._emit(self._held[: min(found)[1]])
-            return
-        beginnings = (stop[:length] for stop in self.stops for length in range(1, len(stop)))
-        held = max((len(start) for start in beginnings if self._held.endswith(start)), default=0)
-        certain = len(self._held) - held
-        text, self._held = self._held[:certain], self._held[certain:]
-        self._emit(text)
-
-    def _emit(self, text: str) -> None:
-        self.text += text
-        if text and self.on_text:
-            self.on_text(self.number, text)
 
 
 def _require_step(model: nn.Module) -> None:
@@ -200,27 +108,3 @@ def _require_given(model: nn.Module, given: Mapping[str, Tensor], rows: int) -> 
         if name not in given and parameter.default is parameter.empty:
             raise fail(f"the model needs `{name}`", f"given: {', '.join(given) or 'nothing'}", fix=f"give it `{name}`")
     return bool(reads)
-
-
-def _misfits(prompts: Sequence[Sequence[int]], settings: Settings, context: int) -> list[Mistake]:
-    mistakes = []
-    for number, prompt in enumerate(prompts, 1):
-        room = context - len(prompt)
-        if not prompt:
-            mistakes.append(
-                Mistake(
-                    f"prompt {number} is empty",
-                    details=("the model needs a token to go on from",),
-                    fix="begin the text yourself, if only with a line break",
-                )
-            )
-        elif settings.max_new_tokens > room:
-            wanted = f"it has {len(prompt):,} tokens, and {settings.max_new_tokens:,} new ones are wanted"
-            mistakes.append(
-                Mistake(
-                    f"prompt {number} does not fit",
-                    details=(wanted, f"the model reads at most {context:,}"),
-                    fix=f"set `max_new_tokens` to at most {room:,}" if room > 0 else f"take off {1 - room:,} tokens",
-                )
-            )
-    return mistakes

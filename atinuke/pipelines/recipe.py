@@ -30,7 +30,7 @@ from atinuke.pipelines.objective_text import Causal
 from atinuke.pipelines.rows import Source
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.text import Split
-from atinuke.pipelines.tokenizer import END_OF_TEXT
+from atinuke.runtime.tokenizer import END_OF_TEXT
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Decay = Annotated[float, Field(ge=0, lt=1)]

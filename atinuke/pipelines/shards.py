@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, ValidationError
 
 from atinuke.core.errors import fail
-from atinuke.pipelines.bytelevel import Ids
 from atinuke.pipelines.section import Section
 from atinuke.pipelines.tokenizer import Tokenizer
+from atinuke.runtime.bytelevel import Ids
 
 Part = Literal["train", "validation"]
 PARTS: tuple[Part, ...] = ("train", "validation")

@@ -50,8 +50,9 @@ class Bundle:
     """What a bundle says of itself.
 
     `fields` says of inputs how they are read from what people have, in the words of a recipe's fields
-    (`{"name": "audio", "rate": 8000, "multiple": 1600, "mask": "sample_mask"}`); `classes` are the names of an output's
-    last axis. `builds` are the targets and precisions there are, such as `onnx/fp32`.
+    (`{"name": "audio", "rate": 8000, "multiple": 1600, "mask": "sample_mask"}`; see `atinuke.runtime.fields`).
+    `classes` are the names of an output's last axis, CTC's blank being an empty one. `builds` are the targets and
+    precisions there are, such as `onnx/fp32`.
     """
 
     folder: Path

@@ -12,6 +12,9 @@ from atinuke.runtime.runner import Runner, not_here
 class OnnxRunner(Runner):
     """One session a program, on the CPU."""
 
+    packages = ("onnxruntime",)
+    extra = "runtime"
+
     def __init__(
         self,
         folder: Path,

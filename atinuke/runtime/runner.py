@@ -3,7 +3,9 @@ target needs none."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,12 +28,21 @@ class Runner(ABC):
     """The compiled programs in a folder, opened for calls.
 
     `programs` and `axes` are those of the bundle; `precision` is what the folder was built in; a call uses `threads`
-    threads (None: as many as the engine likes).
+    threads (None: as many as the engine likes). `packages` are what must be installed to run, by the name that is
+    imported, and `extra` is the extra of Atinuke that brings them.
 
     Raises:
         NotHereError: this machine lacks the engine, or what the engine needs.
         AtinukeError: the engine does not take these files.
     """
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """What this machine lacks to run such files, in a few words, found without opening any; None: nothing."""
+        return next((name for name in cls.packages if find_spec(name) is None), None)
 
     def __init__(
         self,
@@ -68,6 +79,13 @@ class Runner(ABC):
             for port in interface.inputs
             if port.name in interface.memory
         }
+
+    def grow(self, program: str, memory: Memory, sizes: Mapping[str, int]) -> Memory:
+        """Caches of larger sizes with the contents of `memory`, at the front."""
+        larger = self.begin(program, sizes)
+        for name, old in memory.items():
+            larger[name][tuple(map(slice, old.shape))] = old
+        return larger
 
     def step(self, program: str, feeds: Mapping[str, Array], memory: Memory) -> dict[str, Array]:
         """The outputs of one call that reads and changes `memory`, which is updated in place."""

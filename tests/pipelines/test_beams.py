@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from atinuke.pipelines.beams import search
-from atinuke.pipelines.sampling import INVALID
+from atinuke.runtime.sampling import INVALID
 
 VOCAB, END, LONGEST = 3, 2, 4
 

@@ -22,10 +22,11 @@ from atinuke.core.check import check
 from atinuke.core.errors import AtinukeError
 from atinuke.core.graph import frozen
 from atinuke.core.registry import Registry
-from atinuke.pipelines.bytelevel import alphabet
 from atinuke.pipelines.generate import Continuation, generate
 from atinuke.pipelines.sampling import Settings
-from atinuke.pipelines.tokenizer import END_OF_TEXT, Tokenizer
+from atinuke.pipelines.tokenizer import Tokenizer
+from atinuke.runtime.bytelevel import alphabet
+from atinuke.runtime.tokenizer import END_OF_TEXT
 
 LETTERS = "aab€𝄞"
 VOCAB = 257

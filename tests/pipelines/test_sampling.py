@@ -14,7 +14,8 @@ from transformers import (
 )
 
 from atinuke.core.errors import AtinukeError
-from atinuke.pipelines.sampling import INVALID, Sampler, Settings, keep_top_k, keep_top_p, penalise, settings, shape
+from atinuke.pipelines.sampling import Sampler, Settings, keep_top_k, keep_top_p, penalise, settings, shape
+from atinuke.runtime.sampling import INVALID
 
 CPU = torch.device("cpu")
 
@@ -152,11 +153,11 @@ def test_bfloat16_is_shaped_in_float32() -> None:
     ("given", "message"),
     [
         ({"topk": 5}, "generation has no setting `topk`\n  to fix: use `top_k`"),
-        ({"top_k": 0}, "`top_k`: Input should be greater than or equal to 1\n  got 0"),
-        ({"top_p": 1.5}, "`top_p`: Input should be less than or equal to 1\n  got 1.5"),
-        ({"temperature": float("nan")}, "`temperature`: Input should be a finite number\n  got nan"),
-        ({"temperature": "hot"}, "`temperature`: Input should be a valid number\n  got 'hot'"),
-        ({"stop": ["\n", ""]}, "`stop.1`: String should have at least 1 character\n  got ''"),
+        ({"top_k": 0}, "`top_k`: must be at least 1\n  got 0"),
+        ({"top_p": 1.5}, "`top_p`: must be at most 1\n  got 1.5"),
+        ({"temperature": float("nan")}, "`temperature`: must be a finite number\n  got nan"),
+        ({"temperature": "hot"}, "`temperature`: must be a number\n  got 'hot'"),
+        ({"stop": ["\n", ""]}, "`stop.1`: must be a text of at least 1 character\n  got ''"),
         (
             {"temperature": 0, "top_k": 4},
             "`top_k` and `top_p` have no effect at `temperature` 0\n  to fix: raise the temperature or leave them out",

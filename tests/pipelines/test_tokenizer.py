@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atinuke.core.errors import AtinukeError, fail
-from atinuke.pipelines.bytelevel import BLOCK, PIECES, SEPARATOR, alphabet, has_long_piece
-from atinuke.pipelines.tokenizer import END_OF_TEXT, Tokenizer
+from atinuke.pipelines.tokenizer import Tokenizer
+from atinuke.runtime.bytelevel import BLOCK, PIECES, SEPARATOR, alphabet, has_long_piece
+from atinuke.runtime.tokenizer import END_OF_TEXT
 
 TEXTS = list(topics.values())
 law = settings(deadline=None)  # the machine may be busy

@@ -6,16 +6,16 @@ merges any two neighbours that make one. The two agree if every token is made by
 out as that token: what merges inside a token does not depend on what stands around it, so no other pair ever makes it.
 """
 
-import json
+import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import tiktoken
-import tokenizers
 from numpy.typing import NDArray
+
+from atinuke.core.errors import fail
 
 Ids = NDArray[np.unsignedinteger[Any]]
 
@@ -42,29 +42,31 @@ class Unlike(Exception):  # noqa: N818 - an answer, not a failure
 
 
 class ByteLevel:
-    """The fast twin of a byte-level BPE tokenizer; its tokens are arrays of `dtype`.
+    """The fast twin of a byte-level BPE tokenizer, made of its `tokenizer.json`; its tokens are arrays of `dtype`.
 
     Raises:
         Unlike: the tokenizer has none.
+        AtinukeError: tiktoken is not installed.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, dtype: np.dtype[Any]) -> None:
-        config = json.loads(tokenizer.to_str())
+    def __init__(self, config: dict[str, Any], dtype: np.dtype[Any]) -> None:
+        try:
+            import tiktoken
+        except ImportError:
+            raise fail("reading and writing text needs tiktoken", fix="pip install 'atinuke[runtime]'") from None
         _require_plain(config)
-        vocabulary, merges = config["model"]["vocab"], config["model"]["merges"]
+        vocabulary, merges = config["model"]["vocab"], [_pair(merge) for merge in config["model"]["merges"]]
         ranks = _ranks(vocabulary, merges)
-        _require_whole(tokenizer, merges)
+        _require_whole(merges)
         names = [*alphabet().values(), *map("".join, merges)]
         self._ids = np.array([vocabulary[name] for name in names], dtype)
         self._separator = len(ranks)
         self._encoding = tiktoken.Encoding(
             "byte-level", pat_str=PIECES, mergeable_ranks=ranks, special_tokens={SEPARATOR: self._separator}
         )
-        sample = SAMPLE + "".join(token.decode("utf-8", "ignore") for token in ranks)
-        if tokenizer.encode(sample, add_special_tokens=False).ids != self.encode([sample])[0].tolist():
-            raise Unlike(
-                f"tokenizers {tokenizers.__version__} and tiktoken {tiktoken.__version__} split text differently"
-            )
+        self._bytes = {vocabulary[name]: token for name, token in zip(names, ranks, strict=True)}
+        self.sample = SAMPLE + "".join(token.decode("utf-8", "ignore") for token in ranks)
+        """A text with every token, to be compared with other tokenizers."""
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The tokens of each text, none of which has a long piece; UnicodeEncodeError for a lone surrogate."""
@@ -75,11 +77,35 @@ class ByteLevel:
         cuts = [-1, *separators.tolist(), len(found)]
         return [self._ids[found[before + 1 : after]] for before, after in pairwise(cuts)]
 
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of the tokens, without special and unknown ones. Bytes that are no UTF-8 come out as U+FFFD."""
+        return b"".join(self._bytes.get(token, b"") for token in tokens).decode(errors="replace")
+
+    def stream(self) -> "ByteStream":
+        """A decoder for tokens that come one by one."""
+        return ByteStream(self._bytes)
+
     def _encode(self, text: str, special: set[str]) -> NDArray[np.uint32]:
         tokens: NDArray[np.uint32] = self._encoding.encode_to_numpy(
             text, allowed_special=special, disallowed_special=()
         )
         return tokens
+
+
+class ByteStream:
+    """Turns tokens that come one by one into text; bytes that do not yet form a character are held back."""
+
+    def __init__(self, known: dict[int, bytes]) -> None:
+        self._known = known
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        """The text that is certain now, often empty."""
+        return self._decoder.decode(self._known.get(token, b""))
+
+    def finish(self) -> str:
+        """The rest, with U+FFFD for bytes that never became a character."""
+        return self._decoder.decode(b"", final=True)
 
 
 def has_long_piece(text: str) -> bool:
@@ -100,22 +126,24 @@ def alphabet() -> dict[int, str]:
 
 def _require_plain(config: dict[str, Any]) -> None:
     """Nothing but GPT-2's splitting and the merges may have a say in the tokens."""
-    model, splitter = config["model"], config["pre_tokenizer"] or {}
-    if model["type"] != "BPE":
-        raise Unlike(f"the model is {model['type']}, not BPE")
-    if config["normalizer"]:
+    model, splitter, decoder = config["model"], config.get("pre_tokenizer") or {}, config.get("decoder") or {}
+    if model.get("type") != "BPE":
+        raise Unlike(f"the model is {model.get('type')}, not BPE")
+    if config.get("normalizer"):
         raise Unlike("it normalises text")
-    if splitter.get("type") != "ByteLevel" or splitter["add_prefix_space"] or not splitter["use_regex"]:
+    if splitter.get("type") != "ByteLevel" or splitter["add_prefix_space"] or not splitter.get("use_regex", True):
         raise Unlike("it does not split text as GPT-2 does")
-    for token in config["added_tokens"]:
+    if decoder.get("type") != "ByteLevel":
+        raise Unlike("its tokens are not joined as bytes")
+    for token in config.get("added_tokens", []):
         if not token["special"]:
             raise Unlike(f"the added token {token['content']!r} is not special and is looked for in all text")
     for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
-        if model[setting]:
+        if model.get(setting):
             raise Unlike(f"the model sets {setting}")
 
 
-def _ranks(vocabulary: dict[str, int], merges: list[list[str]]) -> dict[bytes, int]:
+def _ranks(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> dict[bytes, int]:
     """tiktoken's ranks: the 256 bytes, then every merged token in the order of merging."""
     known = {name: bytes([byte]) for byte, name in alphabet().items()}
     if missing := [name for name in known if name not in vocabulary]:
@@ -129,8 +157,22 @@ def _ranks(vocabulary: dict[str, int], merges: list[list[str]]) -> dict[bytes, i
     return {token: rank for rank, token in enumerate(known.values())}
 
 
-def _require_whole(tokenizer: tokenizers.Tokenizer, merges: list[list[str]]) -> None:
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    """A merge as older and newer files write it: `"a b"` or `["a", "b"]`."""
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
+def _require_whole(merges: list[tuple[str, str]]) -> None:
     """Every merged token's own bytes must come out as that one token."""
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    never = len(ranks)
     for left, right in merges:
-        if [token.value for token in tokenizer.model.tokenize(left + right)] != [left + right]:
-            raise Unlike(f"the bytes of token {left + right!r} give other tokens")
+        parts = list(left + right)
+        while len(parts) > 1:
+            found = [ranks.get(pair, never) for pair in pairwise(parts)]
+            best = min(found)
+            if best == never:
+                raise Unlike(f"the bytes of token {left + right!r} give other tokens")
+            at = found.index(best)  # the next round finds the others
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]

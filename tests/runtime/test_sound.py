@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from atinuke.pipelines.sound import read_sound
+from atinuke.runtime.sound import read_sound
 from tests.pipelines.media import failure
 
 RATE = 16_000

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atinuke.core.errors import fail
-from atinuke.pipelines.media import named, opened
+from atinuke.runtime.media import named, opened
 
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 FIX = "give a wav, flac, ogg or mp3 file"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atinuke.core.errors import AtinukeError, fail
-from atinuke.pipelines.media import named, opened
+from atinuke.runtime.media import named, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from atinuke.pipelines.picture import read_picture
+from atinuke.runtime.picture import read_picture
 from tests.pipelines.media import failure
 
 RANDOM = np.random.default_rng(0)
