@@ -1,31 +1,20 @@
 """What this machine can do at most, measured in the run that quotes it: matrix products and reading memory."""
 
-import time
-
 import torch
 from torch import Tensor
 
-
-def gemm(dtype: torch.dtype = torch.float32, size: int = 1024, rounds: int = 20) -> float:
-    """FLOP/s of a square product, the best of some rounds."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    best = float("inf")
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        torch.mm(a, b)
-        best = min(best, time.perf_counter() - begin)
-    return 2 * size**3 / best
+from atinuke.pipelines.peak import gemm_peak
+from atinuke.runtime.limits import measure
 
 
-def memory(megabytes: int = 512, rounds: int = 10) -> float:
+def gemm(dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of a square product, the best of some."""
+    return gemm_peak(dtype, torch.device("cpu"))
+
+
+def memory() -> float:
     """Bytes a second read from memory, the best of some rounds."""
-    data = torch.ones(megabytes << 18)
-    best = float("inf")
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        data.sum()
-        best = min(best, time.perf_counter() - begin)
-    return data.numel() * 4 / best
+    return measure(torch.get_num_threads()).memory
 
 
 def said() -> str:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from atinuke.cli import deploy, doctor, evaluate, export, graphs, plugins, run, runs
+from atinuke.cli import bench, deploy, doctor, evaluate, export, graphs, plugins, run, runs
 from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError, fail
 
@@ -29,7 +29,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     evaluate.evaluate,
     evaluate.look,
     runs.generate,
-    runs.bench,
+    bench.bench,
     deploy.compile,
     deploy.seal,
     deploy.verify,

@@ -1,11 +1,10 @@
 """Commands about graph files."""
 
-import re
 from typing import Annotated, Any, Literal
 
 import typer
 
-from atinuke.cli.say import NONE, AsJson, File, Output, Sets, Swaps, say, say_json, write
+from atinuke.cli.say import NONE, AsJson, At, File, Output, Sets, Swaps, chosen, say, say_json, write
 from atinuke.core.errors import fail
 
 
@@ -72,7 +71,7 @@ def cost(
     file: File,
     sets: Sets = NONE,
     swaps: Swaps = NONE,
-    at: Annotated[list[str], typer.Option("--at", help="A size of a free axis: batch=8.", metavar="AXIS=SIZE")] = NONE,
+    at: At = NONE,
     json: AsJson = False,
 ) -> None:
     """Parameters, FLOPs and bytes of a graph, as formulas in its free axes and at given sizes."""
@@ -81,9 +80,7 @@ def cost(
     from atinuke.core import cost as costs
 
     result = costs.cost(open_graph(file, sets, swaps), MetaMeter())
-    sizes = dict(map(_size, at))
-    if len(sizes) < len(at):
-        raise fail("a size is given twice", f"got {' '.join(at)}", where="--at", fix="give each axis one size")
+    sizes = chosen(at)
     formulas: dict[str, Any] = {
         "parameters": result.parameters,
         "forward FLOPs": result.flops,
@@ -105,13 +102,6 @@ def cost(
         )
         return
     say(_table(formulas, figures, sizes))
-
-
-def _size(text: str) -> tuple[str, int]:
-    name, _, value = text.partition("=")
-    if not re.fullmatch("[0-9]{1,15}", value):
-        raise fail("a size must look like batch=8", f"got {text!r}", where=f"--at {text}")
-    return name.strip(), int(value)
 
 
 def _table(formulas: dict[str, Any], figures: dict[str, int], sizes: dict[str, int]) -> Any:

@@ -2,15 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atinuke.cli.say import NONE, AsJson, Sets, Swaps, say, say_json
+from atinuke.cli.say import NONE, AsJson, say, say_json
 from atinuke.core.errors import fail
 
 if TYPE_CHECKING:
-    from atinuke.pipelines.bench import Figure
     from atinuke.pipelines.loop import Outcome
     from atinuke.pipelines.run import Run
 
@@ -135,48 +134,6 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return found
 
 
-def bench(
-    subject: Annotated[str, typer.Argument(help="A run's folder, a graph file, or a shipped graph's name.")],
-    sets: Sets = NONE,
-    swaps: Swaps = NONE,
-    batch: Annotated[int, typer.Option(help="Texts at once.", min=1)] = 8,
-    sequence: Annotated[int, typer.Option(help="Tokens of a text.", min=2)] = 128,
-    rounds: Annotated[int, typer.Option(help="Measure so often; the median counts.", min=1)] = 10,
-    json: AsJson = False,
-) -> None:
-    """Measure eager against compiled: tokens a second, and the largest difference."""
-    from atinuke.compile.front import open_graph
-    from atinuke.compile.module import build
-    from atinuke.pipelines.bench import bench as measure
-    from atinuke.pipelines.run import open_run
-
-    if Path(subject).is_dir():
-        if sets or swaps:
-            raise fail("a run's graph cannot be changed", where=subject, fix="leave out --set and --swap")
-        opened = open_run(Path(subject))
-        checked, model = opened.checked, opened.model
-    else:
-        checked = open_graph(subject, sets, swaps)
-        model = build(checked)
-    figures = list(measure(checked, model, batch, sequence, rounds))
-    if json:
-        say_json([vars(figure) for figure in figures])
-    else:
-        say(_figures(figures))
-
-
-def _figures(figures: "list[Figure]") -> Any:
-    from rich.table import Table
-
-    table = Table("", "", title="eager against compiled", title_justify="left", box=None, pad_edge=False)
-    for column in ("tokens/s", "ratio", "largest difference", "first call"):
-        table.add_column(column, justify="right")
-    for f in figures:
-        cells = (f"{f.tokens_per_second:,.0f}", f"{f.ratio:.2f}", f"{f.difference:.1e}", f"{f.first_call:.1f} s")
-        table.add_row(f.task, f.way, *cells)
-    return table
-
-
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to put it.")] = Path("runs/demo"),
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=41)] = None,
@@ -200,10 +157,11 @@ def demo(
     opened = open_run(run)
     say("", f"the loss curve is in {run / 'loss.png'}", "")
     _write_on(opened, PROMPTS)
-    from atinuke.pipelines.bench import bench as measure
+    from atinuke.cli.bench import tables
+    from atinuke.pipelines.bench import bench_model
 
     say("compiling ...")
-    say(_figures(list(measure(opened.checked, opened.model, batch=8, sequence=128, rounds=5))), "")
+    say(*tables(bench_model(str(run), opened.checked, opened.model, rounds=5)), "")
     say("next:")
     say(f"  atinuke generate {run} -p 'The import statement' --temperature 0.7")
     say(f"  atinuke show {run / 'graph.yaml'} --as svg -o graph.svg")

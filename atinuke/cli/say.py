@@ -1,13 +1,14 @@
 """What commands print: tables for people, JSON for programs, files without halves."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from atinuke.core.errors import AtinukeError, Mistake, Place
+from atinuke.core.errors import AtinukeError, Mistake, Place, fail
 from atinuke.core.files import replacing
 
 File = Annotated[str, typer.Argument(help="A graph file, or the name of one that ships, such as atinuke.")]
@@ -16,8 +17,28 @@ Swaps = Annotated[
     list[str], typer.Option("--swap", help="Exchange a component: layer.P=identity.", metavar="NODE=COMPONENT")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+At = Annotated[list[str], typer.Option("--at", help="A size of a free axis: batch=8.", metavar="AXIS=SIZE")]
 NONE: list[str] = []  # typer copies it
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of printing.")]
+
+
+def chosen(at: list[str]) -> dict[str, int]:
+    """The sizes in `--at batch=8 --at sequence=128`.
+
+    Raises:
+        AtinukeError: one is no size, or is given twice.
+    """
+    sizes = dict(map(_size, at))
+    if len(sizes) < len(at):
+        raise fail("a size is given twice", f"got {' '.join(at)}", where="--at", fix="give each axis one size")
+    return sizes
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not re.fullmatch("[0-9]{1,15}", value):
+        raise fail("a size must look like batch=8", f"got {text!r}", where=f"--at {text}")
+    return name.strip(), int(value)
 
 
 def say(*things: Any) -> None:

@@ -33,7 +33,7 @@ TYPES = {
 
 Device = Literal["cpu", "gpu"]
 Declared = tuple[list[Port], list[Port]]
-"""What a file says of its inputs and outputs; a free size is a name, or `?`."""
+"""What a file says of its inputs and outputs; a free size is a name, or `?`, or `*` where the file does not know it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def _backend(bundle: Bundle, build: str) -> _Backend:
     if build not in bundle.builds:
         told = f"it has {', '.join(bundle.builds)}"
         raise fail(f"the bundle has no `{build}`", told, where=str(bundle.folder), fix=close(build, bundle.builds))
-    target, _, precision = build.rpartition("/")
+    target, _, precision = build.partition("/")
+    target = target.partition(":")[0]
     if target == "openvino" and precision != "bf16":
         raise fail(
             f"Triton cannot serve {build}",
@@ -175,6 +176,8 @@ def _same(port: Port, found: Port, axes: Axes) -> bool:
     if (port.dtype, len(port.shape)) != (found.dtype, len(found.shape)):
         return False
     for size, there in zip(port.shape, found.shape, strict=True):
+        if there == "*":
+            continue
         value = settled(size, axes)
         if value != (there if isinstance(there, int) else None):
             return False
@@ -277,7 +280,7 @@ def _openvino(file: Path) -> Declared:
         kinds = [(one, one.get_element_type().get_type_name()) for one in found]
         kinds = [(one, numpy.get(kind, kind.replace("i", "int"))) for one, kind in kinds]
         return [
-            Port(one.get_any_name(), kind, tuple(s.get_length() if s.is_static else "?" for s in one.partial_shape))
+            Port(one.get_any_name(), kind, tuple(s.get_length() if s.is_static else "*" for s in one.partial_shape))
             for one, kind in kinds
         ]
 
