@@ -154,10 +154,11 @@ HEAD = """# What goes where
 
 Made by `python benchmarks/targets.py` on one core ({machine}).
 
-Small forms of every shipped graph, and one with a third party's component (examples/atinuke-strided), with fresh weights.
-A number is the largest difference from the model in float32, as a share of the output's largest value, over every corner
-of the axes and sizes inside; `+n` says how many nodes stay in float32. `step` is prefill and decode with caches (and
-prepare); `whole` is forward. A number in brackets is a reason below the table."""
+Small forms of every shipped graph, and one with a third party's component (examples/atinuke-strided), with
+fresh weights. A number is the largest difference from the model in float32, as a share of the output's largest
+value, over every corner of the axes and sizes inside; `+n` says how many nodes stay in float32. `step` is
+prefill and decode with caches (and prepare); `whole` is forward. A number in brackets is a reason below the
+table."""
 
 
 def _shown(cell: Cell | None, reasons: dict[str, int]) -> str:
