@@ -49,7 +49,7 @@ def deploy(
     BYTES.save(folder / "tokenizer.json")
     text = None if begins is None else Text(END_OF_TEXT, CONTEXT, begins)
     subject = Subject(checked, model, text, folder / "tokenizer.json", fields, classes)
-    compile_bundle(subject, [("onnx", "fp32")], folder / "bundle")
+    compile_bundle(subject, ["onnx/fp32"], folder / "bundle")
     return Deployed(model, folder / "bundle")
 
 
