@@ -169,7 +169,7 @@ def compile_bundle(
     given, said = (None, "drawn at random: there is no run")
     if subject.run:
         given, said = real_inputs(*subject.run, subject.checked, made)
-    draft = output.with_name(f".{output.name}.partial")
+    draft = output.with_name(f".{output.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:

@@ -53,7 +53,7 @@ def read_build(value: Value) -> str:
 
 
 def read_fields(value: Value, programs: Mapping[str, Interface]) -> dict[str, dict[str, Any]]:
-    """How inputs are read from what people have: the fields of a recipe without their columns."""
+    """How inputs are read from what people have: as `atinuke.runtime.fields` takes it."""
     inputs = {port.name for interface in programs.values() for port in interface.given}
     found: dict[str, dict[str, Any]] = {}
     for name, field in value.mapping().items():
@@ -171,7 +171,14 @@ _FIELDS: dict[str, dict[str, Callable[[Value], Any]]] = {
         "mask": _maybe(_name),
         **_OPTIONAL,
     },
-    "text": {"segments": _maybe(_name), "length": Value.whole, "cut": Value.flag, **_MASKED},
+    "text": {
+        "pair": Value.flag,
+        "segments": _maybe(_name),
+        "length": Value.whole,
+        "cut": Value.flag,
+        "end_of_text": _maybe(Value.text),
+        **_MASKED,
+    },
     "class": {"classes": _maybe(_names), **_OPTIONAL},
     "classes": {"classes": _maybe(_names), **_OPTIONAL},
     "number": {},

@@ -8,6 +8,12 @@ from atinuke.runtime.interface import Interface, Port, work_out
 
 _FEW = 8  # tokens
 
+STREAM = """\
+import atinuke.runtime
+
+model = atinuke.runtime.load(".")
+for row, text in model.stream(["Once upon a time"], temperature=0.8, seed=1, max_new_tokens=20):
+    print(text, end="", flush=True)"""
 CPP = """\
 C++ is the same with `Ort::Session`: the names, types and shapes are those of the tables above."""
 
@@ -15,20 +21,20 @@ C++ is the same with `Ort::Session`: the names, types and shapes are those of th
 def with_atinuke(bundle: Bundle) -> Iterable[str]:
     """On the command line and from Python."""
     yield f"```sh\npip install 'atinuke[runtime]'\n{_command(bundle)}\n```"
+    if bundle.text and "prepare" not in bundle.programs and "decode" in bundle.programs:
+        yield f"From Python:\n\n```python\n{STREAM}\n```"
     name, interface = next(iter(bundle.programs.items()))
     sizes, program = example(bundle), _quoted(name)
-    memory, call = "", f"runner.run({program}, feeds)"
+    memory, call = "", f"model({program}, **feeds)"
     if interface.memory:
-        memory = f"memory = runner.begin({program}, {json.dumps(sizes_of(interface, sizes))})\n"
-        call = f"runner.step({program}, feeds, memory)"
-    yield "From Python, with arrays in and arrays out (sizes that do not fit are refused by name):"
+        memory = f"memory = model.runner.begin({program}, {json.dumps(sizes_of(interface, sizes))})\n"
+        call = f"model.runner.step({program}, feeds, memory)"
+    yield "With arrays in and arrays out (sizes that do not fit are refused by name):"
     yield f"""```python
-from pathlib import Path
-
+import atinuke.runtime
 import numpy as np
-from atinuke.runtime.bundle import open_bundle
 
-runner = open_bundle(Path(".")).runner({_quoted(bundle.builds[0])})
+model = atinuke.runtime.load(".")
 feeds = {{
 {_feeds(interface, sizes)}
 }}

@@ -7,14 +7,19 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atinuke import __version__
+from atinuke.compile.front import open_graph
+from atinuke.compile.module import build
 from atinuke.core.errors import AtinukeError
+from atinuke.pipelines.deploy import Subject, compile_bundle
 from atinuke.runtime.archive import Limits, pack, unpack
 from atinuke.runtime.bundle import WEIGHTS, open_bundle
-from atinuke.runtime.lock import LOCK
+from atinuke.runtime.lock import LOCK, Origin, read_lock
 from tests.runtime.bundles import forward_bundle, read, write
 
 
@@ -287,3 +292,14 @@ def _good(factory: pytest.TempPathFactory) -> bytes:
         pack(folder / "bundle", folder / "bundle.zip")
         _MADE.append((folder / "bundle.zip").read_bytes())
     return _MADE[0]
+
+
+def test_a_graph_is_compiled_into_a_zip(tmp_path: Path) -> None:
+    sizes = ("batch=1..2", "height=8..8", "width=8..8", "channels=1", "patch=4", "classes=3")
+    checked = open_graph("vit", [*sizes, "d_model=8", "heads=2", "layers=1"])
+    bundle = compile_bundle(Subject(checked, build(checked).eval()), ["onnx/fp32"], tmp_path / "vit.zip")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "temporary"] == ["vit.zip"]
+    assert {"torch", "onnx"} <= read_lock(bundle.folder).provenance.packages.keys()
+    assert read_lock(bundle.folder).provenance.components["attention.self"] == Origin("", "atinuke", __version__)
+    pixels = np.zeros((2, 1, 8, 8), np.uint8)
+    assert bundle.runner("onnx/fp32").run("forward", {"pixel_values": pixels})["logits"].shape == (2, 3)

@@ -13,6 +13,7 @@ from atinuke.runtime.bundle import CARD, PARITY, open_bundle
 from atinuke.runtime.parity import write_parity
 from atinuke.runtime.seal import reseal
 from tests.runtime.bundles import CERTIFICATE, forward_bundle, text_bundle, write
+from tests.runtime.conftest import Deployed
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +115,19 @@ def test_the_code_of_a_text_models_card_carries_its_memory(tmp_path: Path) -> No
     folder = tmp_path / "bundle"
     text_bundle(folder)
     pytest.importorskip("onnxruntime", reason="the code needs ONNX Runtime")
-    with_atinuke, with_onnxruntime = programs(folder)
+    _, with_atinuke, with_onnxruntime = programs(folder)
     assert printed(with_atinuke, folder) == "{'logits': (1, 1, 16)}\n"
     assert printed(with_onnxruntime, folder) == "[8]\n[9]\n[10]\n[11]\n"
+
+
+def test_the_code_of_a_decoders_card_writes_a_text(decoder: Deployed) -> None:
+    stream, with_atinuke, with_onnxruntime = programs(decoder.folder)
+    assert printed(stream, decoder.folder)
+    assert printed(with_atinuke, decoder.folder) == "{'logits': (1, 1, 257)}\n"
+    assert len(printed(with_onnxruntime, decoder.folder).split()) == 4
+
+
+def test_the_code_of_a_translators_card_prepares_first(translator: Deployed) -> None:
+    with_atinuke, with_onnxruntime = programs(translator.folder)
+    assert "prepared" in printed(with_atinuke, translator.folder)
+    assert len(printed(with_onnxruntime, translator.folder).split()) == 4
