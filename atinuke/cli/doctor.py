@@ -10,7 +10,6 @@ from atinuke.cli.say import AsJson, say, say_json
 from atinuke.core.component import import_target
 from atinuke.core.errors import AtinukeError
 from atinuke.core.registry import Registry
-from atinuke.runtime.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,16 @@ class Diagnosis:
 
 
 def diagnose() -> Iterator[Diagnosis]:
-    """All targets, those of plugins too."""
+    """All targets, those of plugins too; a plugin that cannot be asked stands for its own."""
     registry = Registry()
     for plugin in ("", *registry.plugins()):
-        for name, backend in registry.backends(plugin).items():
+        try:
+            backends = registry.backends(plugin)
+        except AtinukeError as error:
+            broken = _broken(error)
+            yield Diagnosis(f"{plugin}:", f"plugin {registry.plugins()[plugin]}", (), broken, broken)
+            continue
+        for name, backend in backends.items():
             build, builder = _half(backend.builder)
             run, _ = _half(backend.runner)
             yield Diagnosis(name, backend.summary, getattr(builder, "precisions", ()), build, run)
@@ -56,7 +61,7 @@ def doctor(json: AsJson = False) -> None:
     for one in found:
         table.add_row(one.target, _told(one.build), _told(one.run), one.summary)
     fixes = dict.fromkeys(
-        f"{one.target}: {half.missing} is missing" + (f"; {half.fix}" if half.fix else "")
+        f"{one.target} needs {half.missing}" + (f"; {half.fix}" if half.fix else "")
         for one in found
         for half in (one.build, one.run)
         if half.missing
@@ -70,19 +75,27 @@ def _told(half: Half) -> str:
 
 def _half(target: str) -> tuple[Half, Any]:
     """Building or running, by the class that does it."""
+    from atinuke.runtime.runner import Runner
+
     needs_torch = target.startswith("atinuke.compile.") and find_spec("torch") is None
     if needs_torch:
         return Half(False, {}, "torch", "pip install 'atinuke[torch]'"), None
     try:
         cls = import_target(target)
     except AtinukeError as error:
-        return Half(False, {}, "; ".join(error.mistakes[0].details), error.mistakes[0].fix), None
+        return _broken(error), None
     packages: Sequence[str] = cls.packages
     versions = {name: _version(name) for name in packages if find_spec(name) is not None}
     absent = next((name for name in packages if name not in versions), None)
     lacks = cls.missing() if issubclass(cls, Runner) else absent
     fix = f"pip install 'atinuke[{cls.extra}]'" if cls.extra and len(versions) < len(packages) else None
     return Half(lacks is None, versions, lacks, fix), cls
+
+
+def _broken(error: AtinukeError) -> Half:
+    """What cannot be imported, and why."""
+    mistake = error.mistakes[0]
+    return Half(False, {}, f"what it cannot import ({'; '.join(mistake.details)})", mistake.fix)
 
 
 def _version(package: str) -> str:

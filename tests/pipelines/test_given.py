@@ -66,7 +66,7 @@ def test_greedy_answers_are_what_was_learnt_whatever_the_batch(run: Run) -> None
 @pytest.mark.parametrize("beams", [1, 3])
 def test_prompts_are_gone_on_with(run: Run, beams: int) -> None:
     given = read_given(run, {"source_ids": "moon"}, 3)
-    settings = GREEDY.model_copy(update={"beams": beams})
+    settings = replace(GREEDY, beams=beams)
     shown: list[tuple[int, str]] = []
     found = generate(
         run.model, BYTES, ["", "m", "moo"], settings, 1024, lambda *piece: shown.append(piece), given=given
