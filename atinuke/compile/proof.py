@@ -1,5 +1,10 @@
 """Builds a target until it holds together with the model: in half precision, the first node that leaves the budget is
-kept in float32 and the build repeated, as long as that helps."""
+kept in float32 and the build repeated, as long as that helps.
+
+Which nodes half precision cannot hold is first seen in torch, which rounds after every operation. An engine may widen
+where it likes (ONNX Runtime computes much of float16 in float32 on a CPU) and another machine's may not; and what
+cannot run here at all gets its nodes in float32 all the same.
+"""
 
 import shutil
 import tempfile
@@ -10,9 +15,10 @@ from typing import Any
 
 from atinuke.compile.blame import Blame, first_off, paths_of
 from atinuke.compile.builder import Builder, Work
-from atinuke.compile.certificate import BUDGETS, Reference, certify
+from atinuke.compile.certificate import BUDGETS, EagerRunner, Reference, certify
+from atinuke.compile.precision import HALVES, narrow
 from atinuke.compile.programs import Program
-from atinuke.runtime.parity import FAILED, Build, Call, Difference, Kept
+from atinuke.runtime.parity import FAILED, NOT_RUN, Build, Call, Difference, Kept
 from atinuke.runtime.runner import NotHereError, Runner
 
 ROUNDS = 8
@@ -35,6 +41,23 @@ class Target:
     open_runner: OpenRunner
 
 
+class Narrowing(Builder):
+    """Half precision as torch computes it; nothing is written."""
+
+    precisions = tuple(HALVES)
+
+    def __init__(self) -> None:
+        self.made: dict[str, Program] = {}
+
+    def build(self, work: Work, folder: Path) -> None:
+        self.made = {
+            name: narrow(program, HALVES[work.precision], work.float32) for name, program in work.programs.items()
+        }
+
+    def open_runner(self, made: Mapping[str, Program], folder: Path) -> Runner:
+        return EagerRunner(self.made)
+
+
 def prove(target: Target, work: Work, reference: Reference, folder: Path, seconds: float, tell: Tell) -> Build:
     """Builds into the folder, which is empty, and compares with the model for about `seconds`. What comes back may have
     failed: then the folder's files are good for nothing.
@@ -42,6 +65,23 @@ def prove(target: Target, work: Work, reference: Reference, folder: Path, second
     Raises:
         AtinukeError: the target does not take the model, or the engine not the files.
     """
+    if work.precision not in HALVES or work.precision not in target.builder.islands:
+        return _settle(target, work, reference, folder, seconds, tell)
+    builder = Narrowing()
+    in_torch = Target(f"{target.name} in torch", builder, builder.open_runner)
+    with tempfile.TemporaryDirectory() as draft:
+        seen = _settle(in_torch, work, reference, Path(draft) / "made", seconds, tell)
+    paths = (paths_of(reference.checked, one.node) for one in seen.kept)
+    work = replace(work, float32=work.float32.union(*paths))
+    found = _settle(target, work, reference, folder, seconds, tell)
+    if found.status == NOT_RUN and seen.status == FAILED:
+        found = replace(found, blame=f"in torch, {seen.blame}")
+    return replace(found, kept=(*seen.kept, *found.kept))
+
+
+def _settle(target: Target, work: Work, reference: Reference, folder: Path, seconds: float, tell: Tell) -> Build:
+    """Builds until it holds, or until no node helps any more."""
+    folder.mkdir(parents=True, exist_ok=True)
     budget = BUDGETS[work.precision]
     rounds: list[tuple[Blame, Build]] = []
     while True:
@@ -62,7 +102,7 @@ def prove(target: Target, work: Work, reference: Reference, folder: Path, second
         if blame is None:
             return replace(found, blame=CLEAN)
         island = work.precision in target.builder.islands
-        again = blame.kind in {one.node for one in kept}
+        again = paths_of(reference.checked, blame.kind) <= work.float32
         if not island or again or len(rounds) == ROUNDS:
             why = f"; {WIDE}" if again else ""
             place = f", {blame.where}" if blame.where else ""

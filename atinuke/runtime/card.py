@@ -169,7 +169,7 @@ def _figures(build: Build) -> tuple[str, str, str, str, str]:
     error = f"{build.worst[1].relative:.1e}" if build.worst else ""
     best = "" if build.agreement is None else f"{build.agreement:.1%}"
     texts = ""
-    if build.texts and not build.texts.reason:
+    if build.texts:
         same = build.texts.steps if build.texts.first is None else build.texts.first
         texts = f"{same} of {build.texts.steps} tokens"
     return build.status, f"{build.budget:g}", error, best, texts

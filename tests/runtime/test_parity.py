@@ -1,0 +1,116 @@
+"""When an output counts as the model's, and what the certificate makes of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from atinuke.core.errors import AtinukeError
+from atinuke.runtime.interface import Port
+from atinuke.runtime.parity import (
+    FAILED,
+    NOT_RUN,
+    PARTLY,
+    PASSED,
+    Build,
+    Call,
+    Difference,
+    Kept,
+    Parity,
+    Texts,
+    differ,
+    read_parity,
+    write_parity,
+)
+
+NUMBERS = st.floats(-1e6, 1e6, width=32)
+
+
+def port(name: str = "y", dtype: str = "float32") -> Port:
+    return Port(name, dtype, ("n",))
+
+
+@given(arrays(np.float32, array_shapes(), elements=st.floats(width=32)))
+def test_what_is_the_same_to_the_bit_has_no_error(values: np.ndarray) -> None:
+    found = differ(port(), values, values.copy())
+    assert (found.absolute, found.relative, found.fault) == (0.0, 0.0, None)
+
+
+@given(arrays(np.float32, 5, elements=NUMBERS), arrays(np.float32, 5, elements=NUMBERS))
+def test_the_error_is_a_share_of_the_largest_value(wanted: np.ndarray, got: np.ndarray) -> None:
+    found = differ(port(), wanted, got)
+    off = np.abs(wanted.astype(float) - got.astype(float)).max()
+    assert found.absolute == off
+    assert found.relative == pytest.approx(off / max(np.abs(wanted).max(), 1e-6))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_on_one_side_only_is_a_fault(bad: float) -> None:
+    good, other = np.ones(3, np.float32), np.array([1, bad, 1], np.float32)
+    assert differ(port(), good, other).fault
+    assert differ(port(), other, good).fault
+    assert differ(port(), other, other.copy()).fault is None
+    assert differ(port(), other, np.array([1, -bad if bad == bad else np.inf, 1], np.float32)).fault
+
+
+def test_another_dtype_or_shape_is_a_fault_and_masks_are_equal_or_not() -> None:
+    one = np.ones(3, np.float32)
+    assert differ(port(), one, one.astype(np.float64)).fault == "float64[3] in place of float32[3]"
+    assert differ(port(), one, one[None]).fault == "float32[1, 3] in place of float32[3]"
+    mask = np.array([True, False])
+    assert differ(port(dtype="bool"), mask, mask).fault is None
+    assert differ(port(dtype="bool"), mask, ~mask).fault == "2 differ"
+
+
+def test_scores_tell_how_often_the_best_agrees() -> None:
+    wanted, got = np.array([[1, 2], [2, 1]], np.float32), np.array([[1, 2], [1, 2]], np.float32)
+    assert differ(port("logits"), wanted, got).agreement == 0.5
+    assert differ(port("vector"), wanted, got).agreement is None
+
+
+def build(*calls: Call, **others: object) -> Build:
+    return Build("onnx/fp16", 1e-2, calls, **others)  # type: ignore[arg-type]
+
+
+GOOD = Call("forward", "corner", {"batch": 1}, (Difference("y", 1e-3, 1e-3),))
+BAD = Call("forward", "corner", {"batch": 2}, (Difference("y", 1.0, 1.0),))
+LEFT = Call("forward", "corner", {"batch": 3}, reason="needs 100 GB")
+
+
+def test_nothing_that_was_not_run_counts_as_passed() -> None:
+    assert build(GOOD).status == PASSED
+    assert build(GOOD, LEFT).status == PARTLY
+    assert build(LEFT).status == NOT_RUN
+    assert build(reason="no GPU").status == NOT_RUN
+    assert build(GOOD, BAD, LEFT).status == FAILED
+    assert (
+        build(GOOD, texts=Texts(2, 64, 0.01, 3, margin=0.019)).status == PASSED
+    )  # the errors of two scores explain it
+    assert build(GOOD, texts=Texts(2, 64, 0.01, 3, margin=0.021)).status == FAILED
+    assert build(GOOD, texts=Texts(2, 64, 0.011)).status == FAILED
+
+
+def test_a_certificate_is_read_as_it_was_written(tmp_path: Path) -> None:
+    kept = (Kept("stack.*.N", "2 differ", "error 1", "error 0"),)
+    builds = (build(GOOD, LEFT, texts=Texts(2, 64), kept=kept), build(reason="no GPU"))
+    parity = Parity("2 validation rows", builds, {"forward": (Call("forward", "corner", {"batch": 1}),)})
+    write_parity(tmp_path / "parity.json", parity)
+    assert read_parity(tmp_path / "parity.json") == parity
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"atinuke": 1}', '{"atinuke": 1, "inputs": "", "builds": [1]}'])
+def test_a_damaged_certificate_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "parity.json"
+    file.write_text(text)
+    with pytest.raises(AtinukeError, match="is no certificate"):
+        read_parity(file)
+
+
+def test_a_certificate_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "parity.json"
+    file.write_text('{"atinuke": 2}')
+    with pytest.raises(AtinukeError, match="has format 2"):
+        read_parity(file)
