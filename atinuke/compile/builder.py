@@ -15,13 +15,15 @@ from atinuke.compile.programs import Program
 class Work:
     """What is to be built: the programs in float32, example inputs of each, and what was asked for.
 
-    The nodes `float32` (paths such as `stack.0.norm1`) stay in float32 in a half precision.
+    The nodes `float32` (paths such as `stack.0.norm1`) stay in float32 in a half precision. `capabilities` are those of
+    the GPUs to build for (86 is 8.6); none: all that the target knows.
     """
 
     programs: Mapping[str, Program]
     inputs: Mapping[str, tuple[Tensor, ...]]
     precision: str
     float32: frozenset[str] = frozenset()
+    capabilities: tuple[int, ...] = ()
 
 
 class Builder(ABC):

@@ -154,6 +154,8 @@ SOURCES = (
 
 BACKENDS = (
     ("onnx", "Onnx", "ONNX files, run by ONNX Runtime on CPUs"),
+    ("openvino", "OpenVINO", "OpenVINO's files, run by OpenVINO on CPUs"),
+    ("tensorrt", "TensorRT", "TensorRT engines for NVIDIA GPUs"),
     ("aot", "Aot", "Native code by AOTInductor for this kind of machine, run by torch without the model's code"),
     ("inductor", "Inductor", "torch.compile where the model runs, from the graph and the weights of the bundle"),
     ("executorch", "Executorch", "ExecuTorch with XNNPACK for phones and edge CPUs (experimental)"),
