@@ -14,9 +14,9 @@ from tests.test_imports import ROOT
 
 PAGE = ROOT / "docs" / "deploy.md"
 RECIPE = """
-graph: {use: atinuke, set: {vocab_size: 300, d_model: 32, heads: 2, layers: 1, sequence: 1..64}}
+graph: {use: atinuke, set: {vocab_size: 280, d_model: 32, heads: 2, layers: 1, sequence: 1..64}}
 data: {train: [text.txt], validation_fraction: 0.3, split: paragraph, context: 16}
-tokenizer: {vocab_size: 300}
+tokenizer: {vocab_size: 280}
 optimiser: {name: adamw, lr: 1e-2}
 schedule: {name: cosine}
 steps: 2
@@ -32,7 +32,8 @@ def blocks() -> Iterator[tuple[str, str]]:
 
 def test_the_page_works(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text("The import statement finds a module.\n\nThe import statement binds it.\n\n" * 30)
+    texts = (f"The import statement number {n} finds a module and binds it." for n in range(60))
+    Path("text.txt").write_text("\n\n".join(texts))
     Path("recipe.yaml").write_text(RECIPE)
     start(load_recipe(Path("recipe.yaml")), Path("runs/demo/run"))
     done = 0

@@ -1,5 +1,6 @@
 """Commands about deployed models."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atinuke.cli.say import NONE, AsJson, Sets, Swaps, say
+from atinuke.core.errors import fail
 
 if TYPE_CHECKING:
     from atinuke.runtime.parity import Build, Parity
@@ -28,6 +30,10 @@ def compile(  # noqa: A001 - the command's name
     swaps: Swaps = NONE,
     without: Annotated[list[str], typer.Option(help="Leave out an optional input.", metavar="INPUT")] = NONE,
     step: Annotated[bool, typer.Option(help="Compile the step form, where the graph has one.")] = True,
+    capability: Annotated[
+        list[str],
+        typer.Option(help="Build engines for GPUs of this compute capability only: 8.6.", metavar="MAJOR.MINOR"),
+    ] = NONE,
     minutes: Minutes = 5,
 ) -> None:
     """Compile a run for targets into a bundle, proved to say the same."""
@@ -38,13 +44,23 @@ def compile(  # noqa: A001 - the command's name
     try:
         with _progress() as tell:
             opened = open_subject(subject, sets, swaps)
-            bundle = compile_bundle(opened, target or ["onnx"], output, step, without, minutes * 60, tell)
+            bundle = compile_bundle(
+                opened, target or ["onnx"], output, step, without, _capabilities(capability), minutes * 60, tell
+            )
     except OverBudgetError as error:
         _say_parity(error.parity)
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     _say_parity(read_parity(bundle.folder / PARITY))
     say(f"wrote {output}")
+
+
+def _capabilities(texts: list[str]) -> list[int]:
+    """Compute capabilities as numbers: 86 for 8.6."""
+    for text in texts:
+        if not re.fullmatch(r"[0-9]{1,2}\.[0-9]", text):
+            raise fail("must look like MAJOR.MINOR", where=f"--capability {text}", fix="write for instance 8.6")
+    return [int(text.replace(".", "")) for text in texts]
 
 
 def verify(

@@ -147,11 +147,13 @@ def compile_bundle(
     output: Path,
     step: bool = True,
     without: Sequence[str] = (),
+    capabilities: Sequence[int] = (),
     seconds: float = SECONDS,
     tell: Tell = lambda what, done, of: None,
 ) -> Bundle:
-    """Builds each of `builds` (`onnx`, or `onnx/fp16`), proves it, and writes the bundle whole or not at all. The
-    comparison of a build takes about `seconds`. `tell` hears what is being done, and how far it is.
+    """Builds each of `builds` (`onnx`, or `onnx/fp16`), proves it, and writes the bundle whole or not at all. Engines
+    for GPUs are built for these compute `capabilities` (86 is 8.6), or for all that the target knows. The comparison of
+    a build takes about `seconds`. `tell` hears what is being done, and how far it is.
 
     Raises:
         OverBudgetError: an answer is over its budget; nothing but the report `OUTPUT.parity.json` is left.
@@ -164,7 +166,7 @@ def compile_bundle(
     made = programs(subject.checked, subject.model, step, without)
     axes = {name: axis for program in made.values() for name, axis in program.axes.items()}
     inputs = {name: draw(subject.checked, program, example(program.axes)) for name, program in made.items()}
-    works = {name: Work(made, inputs, name.rpartition("/")[2]) for name in builders}
+    works = {name: Work(made, inputs, name.rpartition("/")[2], capabilities=tuple(capabilities)) for name in builders}
     _require_taken(builders, works)
     given, said = (None, "drawn at random: there is no run")
     if subject.run:
