@@ -1,5 +1,6 @@
 """A program as an ONNX model, with the names and axes of its interface."""
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def onnx_model(program: Program, inputs: tuple[Tensor, ...], opset: int = OPSET)
                 else:
                     dim.dim_param = str(size)
     for node in model.graph.node:
+        node.name = f"{_path(node)}/{node.name}"
         del node.metadata_props[:]
         node.doc_string = ""
     return model
@@ -53,3 +55,11 @@ def save_onnx(model: Any, file: Path) -> None:
 
     weights = sum(len(one.raw_data) for one in model.graph.initializer)
     onnx.save(model, file, save_as_external_data=weights > LARGEST, location=f"{file.name}.data")
+
+
+def _path(node: Any) -> str:
+    """The path of the node of the graph that an ONNX node was made from; empty where it belongs to none."""
+    notes = {note.key: note.value for note in node.metadata_props}
+    scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))[:-1]
+    inner = scopes[-1] if scopes else ""
+    return inner.partition("model.")[2].replace(".component", "")
