@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def bench(
     subject: Annotated[
-        str, typer.Argument(help="The folder of a bundle or run, a graph file, or a shipped graph's name.")
+        str, typer.Argument(help="A bundle's folder or .zip, a run's folder, a graph file, or a shipped graph.")
     ],
     builds: Annotated[
         list[str], typer.Option("--build", "-b", help="Only this build of a bundle.", metavar="TARGET/PRECISION")
@@ -30,10 +30,11 @@ def bench(
     """Measure the builds of a bundle, or eager against compiled: latency, throughput, memory, the machine's limit."""
     from dataclasses import asdict
 
-    report = _bundle(Path(subject), builds, at, rounds, threads) if _is_bundle(subject) else None
-    if report and (sets or swaps):
-        raise fail("a bundle cannot be changed", where=subject, fix="leave out --set and --swap")
-    if report is None:
+    if _is_bundle(subject):
+        if sets or swaps:
+            raise fail("a bundle cannot be changed", where=subject, fix="leave out --set and --swap")
+        report = _bundle(Path(subject), builds, at, rounds, threads)
+    else:
         if builds:
             raise fail("only a bundle has builds", where=subject, fix="leave out --build")
         report = _model(subject, at, sets, swaps, rounds, threads)
@@ -52,7 +53,8 @@ def bench(
 def _is_bundle(subject: str) -> bool:
     from atinuke.runtime.bundle import CONFIG, TARGETS
 
-    return (Path(subject) / CONFIG).is_file() and (Path(subject) / TARGETS).is_dir()
+    path = Path(subject)
+    return path.suffix == ".zip" or ((path / CONFIG).is_file() and (path / TARGETS).is_dir())
 
 
 def _bundle(folder: Path, builds: list[str], at: list[str], rounds: int, threads: int | None) -> "Report":

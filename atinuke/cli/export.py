@@ -17,7 +17,7 @@ def export() -> None:
 
 @app.command()
 def triton(
-    bundle: Annotated[Path, typer.Argument(help="The folder of a bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="The folder or .zip of a bundle.")],
     folder: Annotated[Path, typer.Argument(help="The model repository to be written.")],
     build: Annotated[str, typer.Option(help="Serve this build.", metavar="TARGET/PRECISION")] = "onnx/fp32",
     instances: Annotated[int | None, typer.Option(help="Run so many of each model at a time.")] = None,

@@ -7,16 +7,15 @@ backends demand of a configuration (`CompareDimsSupported` of the ONNX Runtime b
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from atinuke.core.errors import Mistake, fail, raise_all
+from atinuke.core.errors import fail
 from atinuke.core.files import exists
-from atinuke.core.names import close
 from atinuke.runtime.bundle import Bundle
 from atinuke.runtime.interface import BATCH, Axes, Interface, Port, axes_of, settled
+from atinuke.runtime.triton_files import Backend, Device, backend_of, copy
 
 CONFIG, VERSION = "config.pbtxt", "1"
 TYPES = {
@@ -30,10 +29,6 @@ TYPES = {
     "float32": "TYPE_FP32",
     "float64": "TYPE_FP64",
 }
-
-Device = Literal["cpu", "gpu"]
-Declared = tuple[list[Port], list[Port]]
-"""What a file says of its inputs and outputs; a free size is a name, or `?`, or `*` where the file does not know it."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +51,6 @@ class Scheduling:
     delay: int | None = None
 
 
-@dataclass(frozen=True)
-class _Backend:
-    """How Triton runs the files of a target: lines of the configuration, the file's name, whether rows of several
-    requests may share a call, the devices, and how a file tells its inputs and outputs."""
-
-    lines: tuple[str, ...]
-    file: str
-    shares: bool
-    devices: tuple[Device, ...]
-    declared: Callable[[Path], Declared]
-
-
 def export_triton(
     bundle: Bundle, build: str, folder: Path, scheduling: Scheduling = Scheduling()
 ) -> tuple[Served, ...]:
@@ -79,7 +62,7 @@ def export_triton(
     """
     if exists(folder):
         raise fail("is there already", where=str(folder), fix="choose another folder, or remove it")
-    backend = _backend(bundle, build)
+    backend = backend_of(bundle, build)
     _require(scheduling, backend, build)
     rows = most_rows(bundle.programs.values(), bundle.axes) if backend.shares else 0
     if scheduling.delay is not None and not rows:
@@ -90,8 +73,7 @@ def export_triton(
         served = []
         for program, interface in bundle.programs.items():
             name = bundle.name if len(bundle.programs) == 1 else f"{bundle.name}_{program}"
-            file = _copied(bundle, build, program, draft / name / VERSION, backend.file)
-            _hold(interface, bundle.axes, backend.declared(file), f"{build}/{program}")
+            copy(bundle, build, program, draft / name / VERSION)
             lines = [*backend.lines, *_scheduled(scheduling, rows)]
             _write(draft / name, _head(bundle, build, name, lines, rows), interface, bundle.axes, rows)
             served.append(Served(name, program, rows))
@@ -112,78 +94,13 @@ def most_rows(interfaces: Iterable[Interface], axes: Axes) -> int:
     return high if apart and low == 1 < high else 0
 
 
-def _backend(bundle: Bundle, build: str) -> _Backend:
-    if build not in bundle.builds:
-        told = f"it has {', '.join(bundle.builds)}"
-        raise fail(f"the bundle has no `{build}`", told, where=str(bundle.folder), fix=close(build, bundle.builds))
-    target, _, precision = build.partition("/")
-    target = target.partition(":")[0]
-    if target == "openvino" and precision != "bf16":
-        raise fail(
-            f"Triton cannot serve {build}",
-            "its OpenVINO backend computes in bfloat16 where the processor can, and cannot be told not to",
-            fix="export openvino/bf16, or a build for onnx",
-        )
-    if target not in BACKENDS:
-        known = f"it serves builds for {' and '.join(BACKENDS)}"
-        raise fail(f"Triton cannot serve {build}", REFUSED.get(target, known), fix="export a build for onnx")
-    return BACKENDS[target]
-
-
-def _require(scheduling: Scheduling, backend: _Backend, build: str) -> None:
+def _require(scheduling: Scheduling, backend: Backend, build: str) -> None:
     if scheduling.device and scheduling.device not in backend.devices:
         raise fail(f"Triton does not run {build} on a {scheduling.device.upper()}", fix="leave the device out")
     for what, least in (("instances", 1), ("delay", 0)):
         value = getattr(scheduling, what)
         if value is not None and value < least:
             raise fail(f"{what} must be at least {least}", f"got {value}", where=f"--{what}")
-
-
-def _copied(bundle: Bundle, build: str, program: str, folder: Path, file: str) -> Path:
-    """The program's files under the names that Triton looks for. Several ONNX files are a folder `model.onnx`."""
-    place = bundle.place(build)
-    suffix = Path(file).suffix
-    main = place / f"{program}{suffix}"
-    if not main.is_file():
-        raise fail("is missing", where=str(main), fix="compile the bundle again")
-    others = [f"{name}." for name in bundle.programs if name != program]
-    beside = [one for one in place.iterdir() if one != main and not one.name.startswith(tuple(others))]
-    if beside and suffix == ".onnx":
-        folder /= file
-    folder.mkdir(parents=True)
-    for one in beside:
-        name = f"{Path(file).stem}{one.suffix}" if suffix != ".onnx" and one.stem == program else one.name
-        shutil.copyfile(one, folder / name)
-    return Path(shutil.copyfile(main, folder / file))
-
-
-def _hold(interface: Interface, axes: Axes, declared: Declared, where: str) -> None:
-    """Compares every tensor with what the file says: names, dtypes, ranks, sizes, and which sizes are free."""
-    mistakes = []
-    for way, ports, found in zip(("input", "output"), (interface.inputs, interface.outputs), declared, strict=True):
-        there = {port.name: port for port in found}
-        for name in there.keys() - {port.name for port in ports}:
-            mistakes.append(Mistake(f"the file has {way} `{there[name]}`, the bundle has not", where))
-        for port in ports:
-            if port.name not in there:
-                mistakes.append(Mistake(f"the file has no {way} `{port}`", where))
-            elif not _same(port, there[port.name], axes):
-                mistakes.append(Mistake(f"{way} `{port}` is another in the file", where, (str(there[port.name]),)))
-    raise_all(mistakes)
-
-
-def _same(port: Port, found: Port, axes: Axes) -> bool:
-    if (port.dtype, len(port.shape)) != (found.dtype, len(found.shape)):
-        return False
-    for size, there in zip(port.shape, found.shape, strict=True):
-        if there == "*":
-            continue
-        value = settled(size, axes)
-        if value != (there if isinstance(there, int) else None):
-            return False
-        if value is None and there not in ("?", size):
-            return False
-    return True
 
 
 def _head(bundle: Bundle, build: str, name: str, lines: Sequence[str], rows: int) -> str:
@@ -249,58 +166,3 @@ def _step(model: str, interface: Interface) -> str:
     for way, ports in (("input_map", interface.inputs), ("output_map", interface.outputs)):
         lines += [f"{way} {{ key: {json.dumps(port.name)} value: {json.dumps(port.name)} }}" for port in ports]
     return "    {\n" + "".join(f"      {line}\n" for line in lines) + "    }"
-
-
-def _onnx(file: Path) -> Declared:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever the engine has against the file
-        raise fail("ONNX Runtime cannot open it", str(error).splitlines()[0], where=str(file)) from None
-    numpy = {"float": "float32", "double": "float64"}
-
-    def ports(found: Iterable[Any]) -> list[Port]:
-        kinds = [(one, one.type.removeprefix("tensor(").removesuffix(")")) for one in found]
-        return [Port(one.name, numpy.get(kind, kind), tuple(size or "?" for size in one.shape)) for one, kind in kinds]
-
-    return ports(session.get_inputs()), ports(session.get_outputs())
-
-
-def _openvino(file: Path) -> Declared:
-    import openvino
-
-    model = openvino.Core().read_model(file)
-    numpy = {"f32": "float32", "f16": "float16", "f64": "float64", "boolean": "bool", "u8": "uint8"}
-
-    def ports(found: Iterable[Any]) -> list[Port]:
-        kinds = [(one, one.get_element_type().get_type_name()) for one in found]
-        kinds = [(one, numpy.get(kind, kind.replace("i", "int"))) for one, kind in kinds]
-        return [
-            Port(one.get_any_name(), kind, tuple(s.get_length() if s.is_static else "*" for s in one.partial_shape))
-            for one, kind in kinds
-        ]
-
-    return ports(model.inputs), ports(model.outputs)
-
-
-# Triton's OpenVINO backend fixes the batch to max_batch_size, so there requests keep their own
-BACKENDS: Mapping[str, _Backend] = {
-    "onnx": _Backend(
-        ('backend: "onnxruntime"', 'platform: "onnxruntime_onnx"'), "model.onnx", True, ("cpu", "gpu"), _onnx
-    ),
-    "openvino": _Backend(
-        ('backend: "openvino"', 'parameters { key: "HINT_BF16" value { string_value: "YES" } }'),
-        "model.xml",
-        False,
-        ("cpu",),
-        _openvino,
-    ),
-}
-REFUSED = {
-    "aot": "its support of AOTInductor packages is a beta without batches, and tied to the server's version of PyTorch",
-    "tensorrt": "its TensorRT backend runs plans of classic TensorRT for the very GPU that they were built on",
-}

@@ -11,7 +11,7 @@ from atinuke.runtime.interface import Interface, Port
 onnx = pytest.importorskip("onnx", reason="the files of these tests are made with onnx")
 AXES = {"batch": (1, 4), "sequence": (1, 16), "source": (2, 8), "capacity": (1, 16), "fixed": (3, 3)}
 IDS = Port("input_ids", "int64", ("batch", "sequence"))
-POSITION = Port("position", "int64", ("batch",))
+POSITION, LAST = Port("position", "int64", ("batch",)), Port("last", "int64", ("batch",))
 OLD, NEW = (
     Port("past.0", "float32", ("batch", 2, "capacity", 8)),
     Port("present.0", "float32", ("batch", 2, "capacity", 8)),
@@ -31,7 +31,7 @@ ROWS = {
 }
 STEPS = {
     "prepare": Interface((Port("source_ids", "int64", ("batch", "source")),), BETWEEN, {}),
-    "prefill": Interface((IDS, POSITION, *BETWEEN, OLD), (LOGITS, NEW), {"past.0": "present.0"}),
+    "prefill": Interface((IDS, POSITION, LAST, *BETWEEN, OLD), (LOGITS, NEW), {"past.0": "present.0"}),
     "decode": Interface(
         (Port("input_ids", "int64", ("batch", 1)), POSITION, *BETWEEN, OLD), (LOGITS, NEW), {"past.0": "present.0"}
     ),

@@ -1,6 +1,7 @@
 """Model repositories for Triton: parsed back with Triton's own `model_config.proto`, and held against the files."""
 
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ import pytest
 
 from atinuke.core.errors import AtinukeError
 from atinuke.runtime.bundle import Bundle
-from atinuke.runtime.interface import Interface, Port
+from atinuke.runtime.interface import Interface, Port, settled
 from atinuke.runtime.triton import Scheduling, export_triton, most_rows
 from tests.runtime.programs import AXES, ROWS, STEPS, bundle_of
 
@@ -195,3 +196,36 @@ def test_openvino_is_served_without_batches(tmp_path: Path, proto: ModuleType) -
     assert config.parameters["HINT_BF16"].string_value == "YES"
     assert list(config.input[0].dims) == [-1, 3, -1]
     assert {path.name for path in (tmp_path / "models" / "little" / "1").iterdir()} == {"model.xml", "model.bin"}
+
+
+@pytest.mark.parametrize("library", ["tensorrt", "tensorrt_rtx"])
+def test_plans_of_classic_tensorrt_are_served_and_no_others(tmp_path: Path, proto: ModuleType, library: str) -> None:
+    bundle = Bundle(tmp_path / "b", "little", AXES, ROWS, None, {}, {}, ("tensorrt/fp16",))
+    place = bundle.place("tensorrt/fp16")
+    place.mkdir(parents=True)
+    engine = {"file": "forward.sm90.engine", "size": 4, "capabilities": [90], "later": False}
+    manifest = {"library": library, "version": "11.0", "engines": {"forward": [engine]}}
+    (place / "engine.json").write_text(json.dumps(manifest))
+    (place / "forward.sm90.engine").write_bytes(b"plan")
+    names = {"uint8": "UINT8", "bool": "BOOL", "float32": "FLOAT", "int64": "INT64"}
+    told: dict[str, list[Any]] = {
+        way: [
+            {"name": one.name, "dtype": names[one.dtype], "shape": [settled(size, AXES) or -1 for size in one.shape]}
+            for one in ports
+        ]
+        for way, ports in (("inputs", ROWS["forward"].inputs), ("outputs", ROWS["forward"].outputs))
+    }
+    (place / "forward.layers.json").write_text(json.dumps(told))
+    if library != "tensorrt":
+        with pytest.raises(AtinukeError, match="cannot serve engines of tensorrt_rtx"):
+            export_triton(bundle, "tensorrt/fp16", tmp_path / "models")
+        return
+    export_triton(bundle, "tensorrt/fp16", tmp_path / "models", Scheduling(device="gpu"))
+    config = parsed(proto, tmp_path / "models" / "little")
+    assert (config.platform, config.backend, config.max_batch_size) == ("tensorrt_plan", "tensorrt", 4)
+    assert config.instance_group[0].kind == proto.ModelInstanceGroup.KIND_GPU
+    assert [path.name for path in (tmp_path / "models" / "little" / "1").iterdir()] == ["model.plan"]
+    told["inputs"][0]["dtype"] = "FLOAT"
+    (place / "forward.layers.json").write_text(json.dumps(told))
+    with pytest.raises(AtinukeError, match=r"`pixels: .*is another in the file"):
+        export_triton(bundle, "tensorrt/fp16", tmp_path / "others")
