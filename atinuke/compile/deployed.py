@@ -13,7 +13,7 @@ from atinuke.compile.inductor import compile_program
 from atinuke.compile.module import build
 from atinuke.compile.precision import HALVES, narrow
 from atinuke.compile.programs import Program, programs
-from atinuke.core.errors import fail
+from atinuke.core.errors import fail, first_line
 from atinuke.runtime.bundle import GRAPH, WEIGHTS
 from atinuke.runtime.interface import Interface
 
@@ -29,7 +29,7 @@ def open_programs(graph: Path, weights: Path, interfaces: Mapping[str, Interface
     try:
         load_model(model, weights)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise fail("the weights do not fit the graph", str(error).splitlines()[0], where=str(weights)) from None
+        raise fail("the weights do not fit the graph", first_line(error), where=str(weights)) from None
     taken = {port.name for interface in interfaces.values() for port in interface.inputs}
     without = [name for name, given in checked.graph.inputs.items() if given.optional and name not in taken]
     made = programs(checked, model, "forward" not in interfaces, without)

@@ -64,16 +64,15 @@ def compile_program(module: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
     """A module without memory of its own, compiled for answers: its weights are packed once, as this machine reads them
     fastest, and may not change afterwards.
 
-    One graph serves all sizes; a size of 1 is compiled for itself, and then single rows are streamed (`stream_rows`).
-    What is compiled stays in Inductor's cache on disk, so that another process finds it. Beyond Dynamo's recompile
-    limit comes an error (torch's `FailOnRecompileLimitHit`), never a silent return to eager.
+    One graph serves all sizes; a size of 1 is compiled for itself. What is compiled stays in Inductor's cache on disk,
+    so that another process finds it. Beyond Dynamo's recompile limit comes an error (torch's
+    `FailOnRecompileLimitHit`), never a silent return to eager.
     """
     from torch._inductor import config as inductor
     from torch.fx.experimental import _config as symbolic
 
     compiled = torch.compile(
         _own_code(module.forward),
-        backend=_backend,
         fullgraph=True,
         dynamic=True,
         options={"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe},

@@ -49,6 +49,11 @@ def fail(what: str, *details: str, where: Place | str | None = None, fix: str | 
     return AtinukeError(Mistake(what, where, details, fix))
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, without the pages that may follow."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def raise_all(mistakes: Iterable[Mistake]) -> None:
     """Raises `AtinukeError` with all the mistakes; does nothing when there are none."""
     found = tuple(mistakes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atinuke.core.errors import fail
+from atinuke.core.errors import fail, first_line
 from atinuke.runtime.interface import Axes, Interface
 from atinuke.runtime.torch import TorchRunner
 
@@ -36,7 +36,7 @@ class AotRunner(TorchRunner):
         try:
             return self.torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
         except RuntimeError as error:
-            raise fail("torch cannot open the package", str(error).splitlines()[0], where=str(file)) from None
+            raise fail("torch cannot open the package", first_line(error), where=str(file)) from None
 
 
 def this_machine() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from atinuke.core.errors import fail
+from atinuke.core.errors import fail, first_line
 from atinuke.runtime.interface import Array, Axes, Interface
 from atinuke.runtime.runner import Runner
 
@@ -35,8 +35,11 @@ class ExecutorchRunner(Runner):
         try:
             program = Runtime.get().load_program(file)
             self._methods = {name: program.load_method(name) for name in programs}
+        except MemoryError:
+            told = "ExecuTorch sets aside what the largest sizes of all axes need"
+            raise fail("does not fit into memory", told, where=str(file), fix="compile with narrower axes") from None
         except (OSError, RuntimeError, KeyError) as error:
-            raise fail("ExecuTorch cannot open it", str(error).splitlines()[0], where=str(file)) from None
+            raise fail("ExecuTorch cannot open it", first_line(error), where=str(file)) from None
 
     def call(self, program: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         interface = self.programs[program]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from atinuke.compile.builder import Builder, Work
 from atinuke.compile.export import export, quiet
 from atinuke.compile.precision import HALVES, narrow
 from atinuke.compile.programs import Program
-from atinuke.core.errors import fail
+from atinuke.core.errors import fail, first_line
 from atinuke.runtime.executorch import FILE
 
 
@@ -23,19 +24,22 @@ class ExecutorchBuilder(Builder):
     extra = "executorch"
 
     def build(self, work: Work, folder: Path) -> None:
+        from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS, UnsqueezeCopyConfig
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        methods = {name: _exported(work, name, program) for name, program in work.programs.items()}
+        # XNNPACK's takes a single free axis, and its partitioner does not see that there are more
+        taken = [one for one in ALL_PARTITIONER_CONFIGS if one is not UnsqueezeCopyConfig]
         try:
+            methods = {name: _exported(work, name, program) for name, program in work.programs.items()}
             with quiet(), torch.no_grad():
                 lowered = to_edge_transform_and_lower(
                     methods,
-                    partitioner=[XnnpackPartitioner()],
+                    partitioner=[XnnpackPartitioner(taken)],
                     compile_config=EdgeCompileConfig(_check_ir_validity=False),
                 ).to_executorch()
         except Exception as error:  # whatever ExecuTorch has against the graph
-            raise fail("ExecuTorch cannot have this model", f"{type(error).__name__}: {error}") from None
+            raise fail("ExecuTorch cannot have this model", f"{type(error).__name__}: {first_line(error)}") from None
         (folder / FILE).write_bytes(lowered.buffer)
 
 
@@ -57,10 +61,27 @@ def _quantised(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> nn.Modu
     )
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    quantizer = XNNPACKQuantizer()
-    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
+    class LinearQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
+        def transform_for_annotation(self, model: Any) -> Any:
+            return model  # its own makes floats of the whole numbers that sizes are worked out with
+
+    quantizer = LinearQuantizer()
+    quantizer.set_operator_type(
+        torch.ops.aten.linear.default, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
+    )
     with quiet(), torch.no_grad():
         prepared = prepare_pt2e(exported.module(), quantizer)
         prepared(*inputs)
-        converted: nn.Module = convert_pt2e(prepared)
-        return converted
+        return Flat(convert_pt2e(prepared))
+
+
+class Flat(nn.Module):
+    """A module over a flat row of tensors, as programs are; what comes out of an exported program is one of names."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.module(*tensors)
+        return outputs
