@@ -19,7 +19,7 @@ from atinuke.runtime.strict import Value, brief, read_json, require_format
 FORMAT = 1
 LOCK = "atinuke.lock"
 FILES = 10_000
-PATH = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}){0,7}")
+PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}){0,7}")
 CODE = re.compile(r".*\.(py[cdo]?|pkl|pickle|joblib|pth?|ckpt|so|dll|dylib|exe|sh|bat|cmd|ps1)", re.IGNORECASE)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

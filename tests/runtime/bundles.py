@@ -13,7 +13,7 @@ from atinuke.runtime.seal import seal
 MADE = Provenance("0.1.0", {"add": Origin("", "atinuke", "0.1.0")}, {}, {"torch": "2.13.0"})
 
 CALL = Call("forward", "corner", {"batch": 1}, (Difference("scores", 1e-6, 1.2e-6, 0.99),))
-CERTIFICATE = Parity("drawn", (Build("onnx/fp32", 1e-4, (CALL,), Texts(2, 64, 3)),), {"forward": (CALL,)})
+CERTIFICATE = Parity("drawn", (Build("onnx/fp32", 1e-4, (CALL,), Texts(2, 64, 0.0, 3)),), {"forward": (CALL,)})
 
 
 def forward_bundle(folder: Path) -> Bundle:

@@ -38,6 +38,7 @@ def test_the_lock_has_every_file_and_where_things_come_from(folder: Path) -> Non
     lock = check_files(folder)
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert there == {*lock.files, LOCK}
+    assert [*lock.files] == sorted(lock.files)
     # SHA-256 of the bytes 0 to 255, as coreutils prints it
     assert lock.files[WEIGHTS] == Entry(256, "40aff2e9d2d8922e47afd4648e6967497158785fbd1da870e7110266bf944880")
     assert lock.provenance == MADE
