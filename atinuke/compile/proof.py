@@ -18,6 +18,7 @@ from atinuke.compile.builder import Builder, Work
 from atinuke.compile.certificate import BUDGETS, EagerRunner, Reference, certify
 from atinuke.compile.precision import HALVES, narrow
 from atinuke.compile.programs import Program
+from atinuke.core.errors import AtinukeError
 from atinuke.runtime.parity import FAILED, NOT_RUN, Build, Call, Difference, Kept
 from atinuke.runtime.runner import NotHereError, Runner
 
@@ -26,6 +27,7 @@ CLEAN = (
     "no node's output leaves the budget where all of them are looked at: the engine errs in what it makes of several"
 )
 CARRIED = "each call holds, but not one after another: what is carried from call to call is off"
+UNKNOWN = "by which node is not known, since the target does not take a program that gives every node's output"
 WIDE = "keeping it in float32 does not help"
 
 OpenRunner = Callable[[Mapping[str, Program], Path], Runner]
@@ -98,7 +100,10 @@ def _settle(target: Target, work: Work, reference: Reference, folder: Path, seco
         if call is None:
             return replace(found, blame=CARRIED)
         tell(f"{target.name}: looking for the node", 0, 0)
-        blame = _blame(target, work, reference, call, budget)
+        try:
+            blame = _blame(target, work, reference, call, budget)
+        except AtinukeError as error:
+            return replace(found, blame=f"{UNKNOWN}: {error.mistakes[0].what}")
         if blame is None:
             return replace(found, blame=CLEAN)
         island = work.precision in target.builder.islands

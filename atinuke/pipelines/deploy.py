@@ -178,6 +178,10 @@ def compile_bundle(
         interfaces = {name: program.interface for name, program in made.items()}
         words = subject.text, subject.fields or {}, subject.classes or {}
         bundle = Bundle(draft, subject.checked.graph.name, axes, interfaces, *words, tuple(builders))
+        (draft / layout.GRAPH).write_text(dump(subject.checked.graph), encoding="utf-8")
+        save_file({n: t.contiguous() for n, t in weights(subject.model).items()}, draft / layout.WEIGHTS)
+        if subject.tokenizer:
+            shutil.copyfile(subject.tokenizer, draft / layout.TOKENIZER)
         tell("asking the model", 0, 0)
         reference = Reference(subject.checked, made, given)
         proved = []
@@ -193,10 +197,6 @@ def compile_bundle(
                 write_parity(file, parity)
             raise OverBudgetError(parity, report)
         write_parity(draft / layout.PARITY, parity)
-        (draft / layout.GRAPH).write_text(dump(subject.checked.graph), encoding="utf-8")
-        save_file({n: t.contiguous() for n, t in weights(subject.model).items()}, draft / layout.WEIGHTS)
-        if subject.tokenizer:
-            shutil.copyfile(subject.tokenizer, draft / layout.TOKENIZER)
         seal(bundle, provenance(subject.checked.graph, tuple(builders)))
         if output.suffix == ".zip":
             pack(draft, output)

@@ -9,6 +9,7 @@ from typing import Any
 
 from atinuke.core.errors import fail, first_line
 from atinuke.runtime.interface import Axes, Interface
+from atinuke.runtime.runner import not_here
 from atinuke.runtime.torch import TorchRunner
 
 MACHINE = "machine.json"
@@ -59,7 +60,8 @@ def require_machine(file: Path) -> None:
     """Refuses packages that were built for another machine, before any of them is opened.
 
     Raises:
-        AtinukeError: the file is not there, or names what this machine is or has not.
+        NotHereError: it names what this machine is or has not.
+        AtinukeError: the file is not there.
     """
     try:
         built = json.loads(file.read_text(encoding="utf-8"))
@@ -70,10 +72,11 @@ def require_machine(file: Path) -> None:
     here = this_machine()
     for name, was in told.items():
         if was != here[name]:
-            raise fail(
+            raise not_here(
                 f"the packages are for {name} {was}", f"here is {here[name]}", fix="compile again on such a machine"
             )
     missing = sorted(map(str, needed - {*here["instructions"]}))
     if missing:
         told_missing = f"this one lacks {', '.join(missing)}"
-        raise fail("the packages are for a machine with more instructions", told_missing, fix="compile on this machine")
+        fix = "compile on this machine"
+        raise not_here("the packages are for a machine with more instructions", told_missing, fix=fix)

@@ -8,7 +8,7 @@ import numpy as np
 
 from atinuke.core.errors import fail, first_line
 from atinuke.runtime.interface import Array, Axes, Interface
-from atinuke.runtime.runner import Runner
+from atinuke.runtime.runner import Runner, not_here
 
 FILE = "model.pte"
 
@@ -29,7 +29,7 @@ class ExecutorchRunner(Runner):
             import torch
             from executorch.runtime import Runtime
         except ImportError:
-            raise fail("ExecuTorch is not installed", fix="pip install 'atinuke[executorch]'") from None
+            raise not_here("ExecuTorch is not installed", fix="pip install 'atinuke[executorch]'") from None
         file = folder / FILE
         self._torch: Any = torch
         try:

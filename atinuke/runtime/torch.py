@@ -9,7 +9,7 @@ import numpy as np
 
 from atinuke.core.errors import fail
 from atinuke.runtime.interface import Array, Axes, Interface
-from atinuke.runtime.runner import Memory, Runner
+from atinuke.runtime.runner import Memory, Runner, not_here
 
 STORED = {"bf16": np.dtype(np.uint16), "fp16": np.dtype(np.float16)}
 """How numpy holds the caches of a half precision; it does not know bfloat16, so of that the bits."""
@@ -31,7 +31,7 @@ class TorchRunner(Runner):
         try:
             import torch
         except ImportError:
-            raise fail("torch is not installed", fix="pip install 'atinuke[torch]'") from None
+            raise not_here("torch is not installed", fix="pip install 'atinuke[torch]'") from None
         if threads:
             torch.set_num_threads(threads)
         self.torch: Any = torch

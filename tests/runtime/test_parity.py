@@ -105,12 +105,12 @@ def test_a_certificate_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_damaged_certificate_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "parity.json"
     file.write_text(text)
-    with pytest.raises(AtinukeError, match="is no certificate"):
+    with pytest.raises(AtinukeError, match=r"parity\.json"):
         read_parity(file)
 
 
 def test_a_certificate_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "parity.json"
     file.write_text('{"atinuke": 2}')
-    with pytest.raises(AtinukeError, match="has format 2"):
+    with pytest.raises(AtinukeError, match="format"):
         read_parity(file)
