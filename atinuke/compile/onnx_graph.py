@@ -123,6 +123,19 @@ def split_gemms(model: Any) -> None:
     graph.finish()
 
 
+def written_once(model: Any, given: str, output: str) -> bool:
+    """Whether an output is an input with something written into it, and nothing else reads that input's values: then
+    the two may be one piece of memory."""
+    readers = [node for node in model.graph.node if given in node.input and node.op_type != "Shape"]
+    return (
+        len(readers) == 1
+        and readers[0].op_type in ("ScatterND", "ScatterElements")
+        and readers[0].input[0] == given
+        and readers[0].output[0] == output
+        and given not in readers[0].input[1:]
+    )
+
+
 def inside(node: Any, paths: Collection[str]) -> bool:
     """Whether an ONNX node was made from a node of the graph at one of the paths, or from a part of it."""
     path = node.name.partition("/")[0]

@@ -1,23 +1,37 @@
-"""ONNX: one file a program."""
+"""ONNX: one file a program, and one of the weights that they share."""
 
 from pathlib import Path
 
 from atinuke.compile.builder import Builder, Work
-from atinuke.compile.onnx_file import onnx_model
-from atinuke.compile.precision import HALVES, narrow
+from atinuke.compile.onnx_graph import written_once
+from atinuke.compile.onnx_precision import onnx_in
+from atinuke.compile.onnx_save import save_shared
+from atinuke.runtime.onnx import IN_PLACE
 
 
 class OnnxBuilder(Builder):
-    """Files that ONNX Runtime opens, and every other tool that reads ONNX."""
+    """Files that ONNX Runtime opens, and every other tool that reads ONNX: `forward.onnx`, and `weights.bin` beside it.
 
-    precisions = ("fp32", "fp16")
+    int8 measures activations at run time. The file says in its metadata which caches a call may write into.
+    """
+
+    precisions = ("fp32", "fp16", "int8", "int8-weights", "int4-weights")
     packages = ("onnx", "onnxscript")
     extra = "onnx"
 
-    def build(self, work: Work, folder: Path) -> None:
-        import onnx
+    def refusal(self, work: Work) -> str | None:
+        if work.precision == "bf16":
+            return "ONNX Runtime has no kernels for bf16 on a CPU; build fp16 or int8"
+        if work.precision == "fp8":
+            return "ONNX Runtime computes fp8 in float on a CPU, so that nothing is gained; build int8"
+        return None
 
+    def build(self, work: Work, folder: Path) -> None:
+        models = {}
         for name, program in work.programs.items():
-            if work.precision in HALVES:
-                program = narrow(program, HALVES[work.precision], work.float32)
-            onnx.save(onnx_model(program, work.inputs[name]), folder / f"{name}.onnx")
+            model = onnx_in(program, work.inputs[name], work.precision, work.float32, tables=True)
+            memory = program.interface.memory
+            safe = [port for port in memory if written_once(model, port, memory[port])]
+            model.metadata_props.add(key=IN_PLACE, value=" ".join(safe))
+            models[name] = model
+        save_shared(models, folder)
