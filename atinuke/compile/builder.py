@@ -1,8 +1,8 @@
 """What makes the files of one target."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +16,8 @@ class Work:
     """What is to be built: the programs in float32, example inputs of each, and what was asked for.
 
     The nodes `float32` (paths such as `stack.0.norm1`) stay in float32 in a half precision. `capabilities` are those of
-    the GPUs to build for (86 is 8.6); none: all that the target knows.
+    the GPUs to build for (86 is 8.6); none: all that the target knows. `calibration` has inputs like `inputs`, from
+    which a target that wants fixed ranges of activations takes them.
     """
 
     programs: Mapping[str, Program]
@@ -24,6 +25,7 @@ class Work:
     precision: str
     float32: frozenset[str] = frozenset()
     capabilities: tuple[int, ...] = ()
+    calibration: Mapping[str, Sequence[tuple[Tensor, ...]]] = field(default_factory=dict)
 
 
 class Builder(ABC):

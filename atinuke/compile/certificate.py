@@ -108,6 +108,16 @@ class Reference:
                 return feeds, answers
         return self._work_out(planned)
 
+    def calibration(self) -> dict[str, list[tuple[Tensor, ...]]]:
+        """Inputs of each program whose answers are kept: real ones, where there are any."""
+        found = {}
+        for name, kept in self.kept.items():
+            real = [feeds for call, feeds, _ in kept if call.kind == REAL]
+            ports = self.programs[name].interface.inputs
+            batches = real or [feeds for _, feeds, _ in kept]
+            found[name] = [tuple(torch.from_numpy(feeds[port.name]) for port in ports) for feeds in batches]
+        return found
+
     def save(self, folder: Path) -> dict[str, tuple[Call, ...]]:
         """Writes the answers that are kept to the folder `samples` in a folder; says which calls these are."""
         if self.kept or self.writing:

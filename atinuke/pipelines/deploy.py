@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -185,6 +185,7 @@ def compile_bundle(
         tell("asking the model", 0, 0)
         reference = Reference(subject.checked, made, given)
         proved = []
+        works = {name: replace(work, calibration=reference.calibration()) for name, work in works.items()}
         for name, builder in builders.items():
             place = bundle.place(name)
             place.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 TensorRT for RTX builds on a machine without a GPU: one portable engine a program, or one for each compute capability
 that is asked for. Classic TensorRT builds for the GPU it runs on. Either way precision comes from the ONNX model alone.
+int8 and fp8 have fixed ranges of activations, and so need inputs to calibrate with.
 """
 
 import json
@@ -24,9 +25,10 @@ from atinuke.runtime.tensorrt_library import MANIFEST, Library, library, preferr
 
 PORTABLE = (80, 86, 89, 120, 121)
 """What an engine of TensorRT for RTX runs on where nothing was asked for; later capabilities too."""
-LEAST = {"bf16": 80, "fp8": 89}
-"""The first compute capability with arithmetic in a precision."""
+LEAST = {"bf16": 80, "int4-weights": 80, "fp8": 89}
+"""The first compute capability that TensorRT has a precision for, where it is not Turing."""
 TURING = 75  # takes no matrix products in float32
+REST = "fp16"  # what is computed beside quantised products
 
 Profile = dict[str, dict[str, list[int]]]
 
@@ -53,7 +55,8 @@ class TensorRTBuilder(Builder):
         targets = _targets(lib, work)
         engines: dict[str, list[dict[str, Any]]] = {}
         for name, program in work.programs.items():
-            model = onnx_in(program, work.inputs[name], work.precision, work.float32)
+            seen = work.calibration.get(name, ())
+            model = onnx_in(program, work.inputs[name], work.precision, work.float32, calibration=seen, rest=REST)
             build = _Build(lib, model, program)
             engines[name] = []
             for capabilities, later in targets:
