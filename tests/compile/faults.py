@@ -22,7 +22,7 @@ from atinuke.core.registry import Registry
 from atinuke.core.spec import load_text
 from atinuke.runtime.runner import Runner
 
-WRONG_AT = 7
+WRONG_AT = 6
 
 
 class OffByOne(nn.Module):
