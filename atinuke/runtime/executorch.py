@@ -16,6 +16,9 @@ FILE = "model.pte"
 class ExecutorchRunner(Runner):
     """One file whose methods are the programs, on the CPU."""
 
+    packages = ("executorch", "torch")
+    extra = "executorch"
+
     def __init__(
         self,
         folder: Path,

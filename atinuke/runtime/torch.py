@@ -19,6 +19,9 @@ class TorchRunner(Runner):
     """Programs that write into the caches they are given, which are in the precision of the build. Those that `begin`
     gives are never copied."""
 
+    packages = ("torch",)
+    extra = "torch"
+
     def __init__(
         self,
         folder: Path,
