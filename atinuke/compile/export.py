@@ -11,17 +11,29 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from atinuke.compile.programs import Program
+from atinuke.core.errors import fail, first_line
 
 
 def export(program: Program, inputs: tuple[Tensor, ...]) -> ExportedProgram:
-    """The exported program; `inputs` are at sizes of at least 2 wherever an axis is free."""
-    with quiet(), torch.no_grad():
-        return torch.export.export(
-            program.module,
-            inputs,
-            dynamic_shapes=dynamic_shapes(program),
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )
+    """The exported program; `inputs` are at sizes of at least 2 wherever an axis is free.
+
+    Raises:
+        AtinukeError: torch cannot follow the program at any size, or only at some.
+    """
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(
+                program.module,
+                inputs,
+                dynamic_shapes=dynamic_shapes(program),
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+    except Exception as error:  # whatever a component does that cannot be followed
+        raise fail(
+            f"`{program.name}` cannot be exported with every axis free",
+            first_line(error),
+            fix="see what its components promise: `atinuke plugins check NAME` tries them",
+        ) from error
 
 
 def dynamic_shapes(program: Program) -> Any:

@@ -58,10 +58,11 @@ def indices(body: CheckedBody, name: str) -> int:
 
 
 def example(axes: Axes) -> dict[str, int]:
-    """Sizes to export at: small, at least 2 and no two alike where the ranges allow it."""
+    """Sizes to export at: not the least, so that what is worked out of them (pairs of tokens, patches) is 2 at least
+    too, and no two alike where the ranges allow it."""
     found: dict[str, int] = {}
     for place, (name, (low, high)) in enumerate(axes.items()):
-        size = max(low, 2) + place
+        size = 2 * low + 3 + place
         while size in found.values() and size < high:
             size += 1
         found[name] = min(size, high)
