@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as fx_config
 
 from atinuke.compile.programs import Program
 from atinuke.core.errors import fail, first_line
@@ -21,7 +22,8 @@ def export(program: Program, inputs: tuple[Tensor, ...]) -> ExportedProgram:
         AtinukeError: torch cannot follow the program at any size, or only at some.
     """
     try:
-        with quiet(), torch.no_grad():
+        # What torch decides by a size (is it 1? is this contiguous?) must not hold for the example alone.
+        with quiet(), torch.no_grad(), fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             return torch.export.export(
                 program.module,
                 inputs,

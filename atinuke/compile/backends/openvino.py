@@ -25,7 +25,7 @@ class OpenVINOBuilder(Builder):
     and rounds activations at run time, in groups.
     """
 
-    precisions = ("fp32", "fp16", "bf16", "int8", "int8-weights")
+    precisions = ("fp32", "bf16", "fp16", "int8", "int8-weights")
     packages = ("onnx", "onnxscript", "openvino")
     extra = "onnx,openvino"
 
