@@ -32,8 +32,12 @@ class Deployed:
     folder: Path
 
 
+MADE: dict[str, Deployed] = {}
+"""The bundles of this process by graph: fixtures of two modules are two, even if one is imported."""
+
+
 def deploy(
-    folder: Path,
+    folders: pytest.TempPathFactory,
     graph: str,
     sets: Sequence[str],
     begins: bool | None = None,
@@ -41,6 +45,9 @@ def deploy(
     classes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Deployed:
     """A graph with random weights as a bundle; `begins` where it writes texts."""
+    if graph in MADE:
+        return MADE[graph]
+    folder = folders.mktemp(graph)
     torch.manual_seed(0)
     checked = open_graph(graph, [*SMALL, *sets])
     model = build(checked).eval()
@@ -49,24 +56,24 @@ def deploy(
     BYTES.save(folder / "tokenizer.json")
     text = None if begins is None else Text(END_OF_TEXT, CONTEXT, begins)
     subject = Subject(checked, model, text, folder / "tokenizer.json", fields, classes)
-    compile_bundle(subject, ["onnx/fp32"], folder / "bundle")
-    return Deployed(model, folder / "bundle")
+    compile_bundle(subject, ["onnx/fp32"], folder / "bundle", seconds=1)
+    return MADE.setdefault(graph, Deployed(model, folder / "bundle"))
 
 
 @pytest.fixture(scope="session")
 def decoder(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     sets = ("kv_heads=1", "vocab_size=257", f"sequence=1..{CONTEXT}")
-    return deploy(tmp_path_factory.mktemp("decoder"), "llama", sets, begins=False)
+    return deploy(tmp_path_factory, "llama", sets, begins=False)
 
 
 @pytest.fixture(scope="session")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     sets = ("vocab_size=257", "d_ff=64", f"sequence=1..{CONTEXT}", "source=1..64")
-    return deploy(tmp_path_factory.mktemp("translator"), "encoder-decoder", sets, True, {"source_ids": TEXT})
+    return deploy(tmp_path_factory, "encoder-decoder", sets, True, {"source_ids": TEXT})
 
 
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     sets = ("channels=1", "patch=4", "height=8..8", "width=8..8", "classes=3")
     classes = {"logits": ("owl", "fox", "bee")}
-    return deploy(tmp_path_factory.mktemp("vit"), "vit", sets, None, {"pixel_values": IMAGE}, classes)
+    return deploy(tmp_path_factory, "vit", sets, None, {"pixel_values": IMAGE}, classes)

@@ -42,7 +42,7 @@ def test_the_texts_of_the_torch_encoder_decoder(translator: Deployed, settings: 
     tensors = {name: torch.from_numpy(array) for name, array in given.items()}
     expected = generate(translator.model, BYTES, [""] * 3, settings, CONTEXT, given=tensors)
     assert opened.generate([""] * 3, settings, given=given) == expected
-    assert len({one.tokens for one in expected}) == 3
+    assert len({one.tokens for one in expected}) > 1, "texts that do not depend on the source would show nothing"
 
 
 def test_a_prompt_in_pieces_gives_the_same(opened: Model, monkeypatch: pytest.MonkeyPatch) -> None:
