@@ -98,6 +98,7 @@ X = (*FORWARD, "inputs", 0)
         (put(*X, "shape", value=["batch", "9**9**9**9"]), "shape[1] must be a number, an axis or arithmetic"),
         (put(*X, "shape", value=["batch", "(" * 90 + "batch" + ")" * 90]), None),
         (put(*X, "shape", value=["batch", "-" * 195 + "batch"]), None),
+        (put(*X, "shape", value=["batch", "-" * 2000 + "batch"]), "must be a number, an axis or arithmetic"),
         (put(*X, "shape", value=["batch", "(" * 150 + "batch"]), "must be a number, an axis or arithmetic"),
         (put(*FORWARD, "inputs", 1, "shape", value=["batch", "samples//2"]), "nothing tells the size samples//2"),
         (put(*FORWARD, "outputs", value=[]), "outputs must be a list of 1 to"),
@@ -149,6 +150,19 @@ def test_a_config_says_only_what_can_be(folder: Path, change: Change, says: str 
     assert "\n" not in mistake.what
 
 
+def test_two_inputs_cannot_remember_the_same_output(folder: Path) -> None:
+    config = read(folder, CONFIG)
+    forward = config["programs"]["forward"]
+    forward["inputs"].append({**forward["inputs"][0], "name": "y"})
+    forward["memory"] = {"x": "scores"}
+    write(folder, CONFIG, config)
+    assert read_config(folder).programs["forward"].memory == {"x": "scores"}
+    forward["memory"] = {"x": "scores", "y": "scores"}
+    write(folder, CONFIG, config)
+    with pytest.raises(AtinukeError, match="each of another output"):
+        read_config(folder)
+
+
 def rename_text(config: Any) -> None:
     config["programs"]["decode"]["inputs"][0]["name"] = "tokens"
 
@@ -158,9 +172,17 @@ def other_cache(config: Any) -> None:
         config["programs"]["decode"][way][-1]["shape"][1] = 7
 
 
+def unread(config: Any) -> None:
+    """An encoder whose answer no later program reads."""
+    ports = ({"name": name, "dtype": "float32", "shape": ["batch", 4]} for name in ("source", "prepared.0"))
+    inputs, outputs = ([port] for port in ports)
+    config["programs"]["prepare"] = {"inputs": inputs, "outputs": outputs, "memory": {}}
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (unread, "decode must be a program that reads `prepared.0: float32[batch, 4]`"),
         (drop("programs", "decode"), "programs must be the programs"),
         (drop("programs", "prefill", "inputs", 1), "programs.prefill must be a program of a text [batch, length]"),
         (

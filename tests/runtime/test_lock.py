@@ -148,7 +148,7 @@ ENTRY = {"size": 1, "sha256": "0" * 64}
     ("change", "says"),
     [
         (lie(("atinuke",), 2), "is of format 2; this Atinuke reads format 1"),
-        (lie(("atinuke",), 10**400), "is of format a number beyond 64 bits"),
+        (lie(("atinuke",), 10**400), "is of format 1" + "0" * 55 + "...; this"),
         (lie(("atinuke",), True), "must be the format's number"),
         (another_files_hash, "is not the file that was sealed: atinuke.lock says SHA-256"),
         (lie(("files", WEIGHTS, "size"), 255), "says 255 bytes, it has 256"),

@@ -101,12 +101,23 @@ def test_a_certificate_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_parity(tmp_path / "parity.json") == parity
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"atinuke": 1}', '{"atinuke": 1, "inputs": "", "builds": [1]}'])
-def test_a_damaged_certificate_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not strict JSON"),
+        ("[]", "must be the format's number"),
+        ("{}", "must be the format's number"),
+        ('{"atinuke": 1}', "inputs is missing"),
+        ('{"atinuke": 1, "inputs": "", "builds": [1], "samples": {}}', "builds[0] must be a mapping, not 1"),
+    ],
+)
+def test_a_damaged_certificate_is_refused(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "parity.json"
     file.write_text(text)
-    with pytest.raises(AtinukeError, match=r"parity\.json"):
+    with pytest.raises(AtinukeError) as error:
         read_parity(file)
+    assert says in str(error.value)
+    assert str(file) in str(error.value)
 
 
 def test_a_certificate_of_a_newer_format_is_refused(tmp_path: Path) -> None:
