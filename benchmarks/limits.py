@@ -1,5 +1,7 @@
 """What this machine can do at most, measured in the run that quotes it: matrix products and reading memory."""
 
+import time
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,29 @@ from atinuke.runtime.limits import measure
 def gemm(dtype: torch.dtype = torch.float32) -> float:
     """FLOP/s of a square product, the best of some."""
     return gemm_peak(dtype, torch.device("cpu"))
+
+
+def gemm_int8(size: int = 1024, rounds: int = 20) -> float:
+    """Operations a second of a square product of whole numbers of 8 bits, the best of some rounds."""
+    a, b = (torch.randint(-127, 128, (size, size), dtype=torch.int8) for _ in range(2))
+    best = float("inf")
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        torch._int_mm(a, b)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+def packed(size: int = 1024, rounds: int = 20) -> float:
+    """FLOP/s of a square product in float32 with oneDNN's packed weights, which some machines do twice as fast as
+    torch's own library; the best of some rounds."""
+    a, b = torch.randn(size, size), torch.ops.mkldnn._reorder_linear_weight(torch.randn(size, size))
+    best = float("inf")
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
 
 
 def memory() -> float:

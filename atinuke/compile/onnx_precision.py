@@ -25,6 +25,7 @@ def onnx_in(
     calibration: Sequence[tuple[Tensor, ...]] = (),
     rest: str = "fp32",
     tables: bool = False,
+    groups: bool = True,
     opset: int = OPSET,
 ) -> Any:
     """The `onnx.ModelProto` of a program in a precision; inputs and outputs are as the interface says.
@@ -32,7 +33,7 @@ def onnx_in(
     The nodes of the paths `float32` stay in float32. A quantised model has opset 21 at least, and `rest` is the
     precision of all that is not quantised. `calibration` has inputs like `inputs`, from which int8 and fp8 take fixed
     ranges of activations, the form that TensorRT wants; int8 without it measures them at run time. `tables` quantises
-    embeddings too, which ONNX Runtime alone takes.
+    embeddings too, which ONNX Runtime alone takes; `groups` of weights share a scale where weights alone are quantised.
 
     Raises:
         AtinukeError: the precision is unknown, fp8 is not calibrated, or int8 that is measured at run time is wanted in
@@ -54,5 +55,5 @@ def onnx_in(
         names = [port.name for port in program.interface.inputs]
         batches = [{name: one.numpy() for name, one in zip(names, batch, strict=True)} for batch in calibration]
         seen = ranges(model, batches) if batches and precision in ("int8", "fp8") else None
-        quantise.quantise(model, precision, float32, seen, tables)
+        quantise.quantise(model, precision, float32, seen, tables, groups)
     return model

@@ -44,10 +44,12 @@ def quantise(
     float32: Collection[str] = (),
     ranges: Mapping[str, float] | None = None,
     tables: bool = False,
+    groups: bool = True,
 ) -> None:
     """Changes an `onnx.ModelProto` of opset 21.
 
-    - `int8-weights`, `int4-weights`: a scale for every 32 weights along the input axis.
+    - `int8-weights`, `int4-weights`: a scale for every 32 weights along the input axis, or without `groups` one for
+      every output.
     - `int8`: weights with a scale for every output; activations as they are measured at run time, or where there are
       `ranges` (their largest magnitudes by name, see `atinuke.compile.ranges`) with these.
     - `fp8`: the same in E4M3 (Micikevicius et al., 2022), with `ranges` only.
@@ -69,7 +71,9 @@ def quantise(
             continue
         node, x = product.node, product.node.input[0]
         kind = "int8" if product.root in read and precision == "int4-weights" else WEIGHTS[precision]
-        weight = _weight(graph, product, kind, alone, shared=tables and product.turned and product.root in read)
+        weight = _weight(
+            graph, product, kind, alone and groups, shared=tables and product.turned and product.root in read
+        )
         if not alone and ranges is None:
             _dynamic(graph, node, weight)
             continue
@@ -80,15 +84,15 @@ def quantise(
     if tables:
         for node in graph.tables():
             if not inside(node, float32):
-                _table(graph, node, alone)
+                _table(graph, node, alone and groups)
     graph.finish()
 
 
-def _weight(graph: OnnxGraph, product: Product, kind: str, alone: bool, shared: bool) -> Quantised:
+def _weight(graph: OnnxGraph, product: Product, kind: str, groups: bool, shared: bool) -> Quantised:
     """The matrix of a product. A `shared` one is stored by rows, as embeddings are read, and turned where it is
     used."""
     inputs = len(product.weight)
-    group = group_of(inputs) if alone else None
+    group = group_of(inputs) if groups else None
     name = f"{product.root}.{kind}"
     if not shared:
         values, scales = to_grid(product.weight.T, kind, group or inputs)
@@ -114,11 +118,11 @@ def _rows(graph: OnnxGraph, root: str, kind: str, group: int) -> tuple[str, str]
     return graph.store(name, values), graph.store(f"{name}.scales", scales)
 
 
-def _table(graph: OnnxGraph, node: Any, alone: bool) -> None:
+def _table(graph: OnnxGraph, node: Any, groups: bool) -> None:
     """Reads rows of numbers and of scales in place of rows of weights."""
     root, rows = node.input
     width = graph.stored[root].dims[1]
-    group = (group_of(width) if alone else None) or width
+    group = (group_of(width) if groups else None) or width
     values, scales = _rows(graph, root, "int8", group)
     out = node.output[0]
     read = [graph.put(node, "Gather", [name, rows], f"{out}.{i}") for i, name in enumerate((values, scales))]

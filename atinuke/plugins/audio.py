@@ -49,7 +49,7 @@ class AudioFrames(nn.Module):
         hidden = ~mask[:, None]
         x = input_features.transpose(1, 2).masked_fill(hidden, 0)
         x = F.gelu(self.conv1(x)).masked_fill(hidden, 0)
-        return AudioFramesOutput(by_place(F.gelu(self.conv2(x))), mask[:, :: self.stride])
+        return AudioFramesOutput(by_place(F.gelu(self.conv2(x))), mask[:, :: self.stride].contiguous())
 
 
 class AudioPatchesOutput(NamedTuple):
@@ -93,7 +93,7 @@ class AudioPatches(nn.Module):
         mask = full_mask(input_features) if mask is None else mask
         patches = self.projection(input_features.masked_fill(~mask[..., None], 0)[:, None])
         bands = (self.mels - self.patch) // self.stride + 1
-        times = mask[:, self.patch - 1 :: self.stride]
+        times = mask[:, self.patch - 1 :: self.stride].contiguous()
         return AudioPatchesOutput(by_place(patches.flatten(2)), times[..., None].expand(-1, -1, bands).flatten(1))
 
 
@@ -133,4 +133,4 @@ class AudioWaveform(nn.Module):
         x = input_values.masked_fill(~mask, 0)[:, :seen, None]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.gelu(norm(by_place(convolution(x.transpose(1, 2)))))
-        return AudioWaveformOutput(self.projection(self.norm(x)), mask[:, FIELD - 1 :: HOP])
+        return AudioWaveformOutput(self.projection(self.norm(x)), mask[:, FIELD - 1 :: HOP].contiguous())

@@ -66,7 +66,7 @@ class LogMel(nn.Module):
         mask = full_mask(input_values) if mask is None else mask
         counted = input_values.masked_fill(~mask, 0)
         power = mel_power(counted.gather(1, self._reflected(mask)), self.kernel, self.filters, self.hop)
-        mask = mask[:, self.hop - 1 :: self.hop]
+        mask = mask[:, self.hop - 1 :: self.hop].contiguous()
         log = power.clamp(min=WHISPER_FLOOR).log10()
         largest = log.masked_fill(~mask[..., None], math.log10(WHISPER_FLOOR)).amax((1, 2), keepdim=True)
         log = torch.maximum(log, largest - 8)
@@ -128,7 +128,7 @@ class FilterBank(nn.Module):
         mask = full_mask(input_values) if mask is None else mask
         power = mel_power(input_values.masked_fill(~mask, 0), self.kernel, self.filters, self.hop)
         log = power.clamp(min=KALDI_FLOOR).log()
-        return FilterBankOutput(log.to(input_values.dtype), mask[:, self.window - 1 :: self.hop])
+        return FilterBankOutput(log.to(input_values.dtype), mask[:, self.window - 1 :: self.hop].contiguous())
 
 
 def mel_power(x: Tensor, kernel: Tensor, filters: Tensor, hop: int) -> Tensor:
