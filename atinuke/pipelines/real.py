@@ -1,6 +1,7 @@
 """Real inputs of a run: its first validation rows or texts, as the model reads them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from atinuke.compile.programs import Program
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.pipelines.collate import collate
+from atinuke.pipelines.examples import Example
 from atinuke.pipelines.feed_rows import require_sizes
 from atinuke.pipelines.fields import decode
 from atinuke.pipelines.rows import open_rows
@@ -22,6 +24,7 @@ from atinuke.pipelines.train import TOKENIZER
 from atinuke.runtime.interface import BATCH
 
 Given = Mapping[str, Tensor]
+MOST = 1000  # rows that are tried
 
 
 def real_inputs(
@@ -36,7 +39,7 @@ def real_inputs(
     wanted |= {programs["decode"].interface.inputs[0].name} if "decode" in programs else set()
     try:
         rows = min(max(ROWS, low), high)
-        given, what = (_rows if run.recipe.rows else _texts)(run, folder, rows)
+        given, what = _rows(run, folder, checked, rows) if run.recipe.rows else _texts(run, folder, rows)
         require_sizes(checked, given)
         lacking = sorted(wanted - given.keys())
         if lacking:
@@ -50,7 +53,8 @@ def real_inputs(
     return given, what
 
 
-def _rows(run: Trained, folder: Path, count: int) -> tuple[dict[str, Tensor], str]:
+def _rows(run: Trained, folder: Path, checked: CheckedGraph, count: int) -> tuple[dict[str, Tensor], str]:
+    """The first rows that fit the axes of `checked`, which may be narrower than the run's."""
     data = run.recipe.rows
     assert data
     source, name = (data.validation, "validation") if data.validation else (data.train, "training")
@@ -58,12 +62,21 @@ def _rows(run: Trained, folder: Path, count: int) -> tuple[dict[str, Tensor], st
     tokenizer = Tokenizer.load(folder / TOKENIZER, run.recipe.tokenizer.end_of_text) if run.recipe.tokenizer else None
     fields = {field: how for field, how in data.fields.items() if field in inputs}
     rows = open_rows(source)
-    examples = [
-        {field: decode(how, rows[number], tokenizer) for field, how in fields.items()}
-        for number in range(min(count, len(rows)))
-    ]
-    batch = collate(examples, fields)
-    return {name: tensor for name, tensor in batch.items() if name in inputs}, f"{len(examples)} {name} rows"
+
+    def batch(examples: list[Example]) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in collate(examples, fields).items() if name in inputs}
+
+    found: list[Example] = []
+    for number in range(min(len(rows), MOST)):
+        example = {field: decode(how, rows[number], tokenizer) for field, how in fields.items()}
+        with suppress(AtinukeError):
+            require_sizes(checked, batch([example] * count))
+            found.append(example)
+        if len(found) == count:
+            break
+    if not found:
+        raise fail("no row fits the axes")
+    return batch(found), f"{len(found)} {name} rows"
 
 
 def _texts(run: Trained, folder: Path, count: int) -> tuple[dict[str, Tensor], str]:
