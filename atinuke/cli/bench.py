@@ -17,7 +17,7 @@ def bench(
         str, typer.Argument(help="A bundle's folder or .zip, a run's folder, a graph file, or a shipped graph.")
     ],
     builds: Annotated[
-        list[str], typer.Option("--build", "-b", help="Only this build of a bundle.", metavar="TARGET/PRECISION")
+        list[str], typer.Option("--target", "-t", help="Only this build of a bundle.", metavar="TARGET/PRECISION")
     ] = NONE,
     at: At = NONE,
     sets: Sets = NONE,
@@ -36,7 +36,7 @@ def bench(
         report = _bundle(Path(subject), builds, at, rounds, threads)
     else:
         if builds:
-            raise fail("only a bundle has builds", where=subject, fix="leave out --build")
+            raise fail("only a bundle has builds", where=subject, fix="leave out --target")
         report = _model(subject, at, sets, swaps, rounds, threads)
     if picture:
         from atinuke.pipelines.bench_picture import draw

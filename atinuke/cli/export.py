@@ -19,7 +19,9 @@ def export() -> None:
 def triton(
     bundle: Annotated[Path, typer.Argument(help="The folder or .zip of a bundle.")],
     folder: Annotated[Path, typer.Argument(help="The model repository to be written.")],
-    build: Annotated[str, typer.Option(help="Serve this build.", metavar="TARGET/PRECISION")] = "onnx/fp32",
+    build: Annotated[
+        str, typer.Option("--target", "-t", help="Serve this build.", metavar="TARGET/PRECISION")
+    ] = "onnx/fp32",
     instances: Annotated[int | None, typer.Option(help="Run so many of each model at a time.")] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--cpu", help="Where; Triton chooses unless given.")] = None,
     delay: Annotated[int | None, typer.Option(help="Let a request wait so many microseconds for others.")] = None,

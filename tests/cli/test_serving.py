@@ -53,7 +53,7 @@ def test_bench_prints_tables_and_says_what_cannot_run(run: Any, tmp_path: Path, 
     ("more", "told"),
     [
         (("--at", "batch=9"), "axis `batch` must be 1..4"),
-        (("--build", "onnx/int8"), "no `onnx/int8`"),
+        (("--target", "onnx/int8"), "no `onnx/int8`"),
         (("--set", "batch=1"), "a bundle cannot be changed"),
     ],
 )
