@@ -75,18 +75,11 @@ def _bundle(folder: Path, builds: list[str], at: list[str], rounds: int, threads
 def _model(
     subject: str, at: list[str], sets: list[str], swaps: list[str], rounds: int, threads: int | None
 ) -> "Report":
-    from atinuke.compile.front import open_graph
-    from atinuke.compile.module import build
     from atinuke.pipelines.bench import bench_model
-    from atinuke.pipelines.run import open_run
+    from atinuke.pipelines.deploy import open_subject
 
-    if Path(subject).is_dir():
-        if sets or swaps:
-            raise fail("a run's graph cannot be changed", where=subject, fix="leave out --set and --swap")
-        opened = open_run(Path(subject))
-        return bench_model(subject, opened.checked, opened.model, chosen(at), rounds, threads)
-    checked = open_graph(subject, sets, swaps)
-    return bench_model(subject, checked, build(checked), chosen(at), rounds, threads)
+    opened = open_subject(subject, sets, swaps)
+    return bench_model(subject, opened.checked, opened.model, chosen(at), rounds, threads)
 
 
 def tables(report: "Report") -> list[Any]:

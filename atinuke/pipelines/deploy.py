@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from atinuke import graphs
 from atinuke.compile.builder import Builder, Work
 from atinuke.compile.certificate import Reference
 from atinuke.compile.front import check_graph, open_graph
@@ -35,7 +36,7 @@ from atinuke.pipelines.provenance import provenance
 from atinuke.pipelines.real import real_inputs
 from atinuke.pipelines.recipe import Recipe
 from atinuke.pipelines.run import Trained, open_model, writer
-from atinuke.pipelines.train import TOKENIZER
+from atinuke.pipelines.train import RECIPE, TOKENIZER
 from atinuke.runtime import bundle as layout
 from atinuke.runtime.archive import pack
 from atinuke.runtime.bundle import Bundle, Text
@@ -61,13 +62,14 @@ class Subject:
 
 
 def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ()) -> Subject:
-    """The run in a folder, of which `sets` may narrow the axes, or a graph with fresh weights.
+    """The run in a folder, of which `sets` may narrow the axes, or a graph with fresh weights. A folder that holds no run
+    may have the name of a graph that ships.
 
     Raises:
         AtinukeError: there is no such run or graph, or it cannot be changed like that.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if not folder.is_dir() or (name in graphs.names() and not (folder / RECIPE).is_file()):
         checked = open_graph(name, sets, swaps)
         return Subject(checked, build(checked).eval())
     run = open_model(folder)
