@@ -62,8 +62,8 @@ class Subject:
 
 
 def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ()) -> Subject:
-    """The run in a folder, of which `sets` may narrow the axes, or a graph with fresh weights. A folder that holds no run
-    may have the name of a graph that ships.
+    """The run in a folder, of which `sets` may narrow the axes, or a graph with fresh weights. A folder that holds no
+    run may have the name of a graph that ships.
 
     Raises:
         AtinukeError: there is no such run or graph, or it cannot be changed like that.
