@@ -22,6 +22,9 @@ GROUP = 32
 LEAST = 16
 """The smallest group that ONNX Runtime has kernels for."""
 
+FEW = 16
+"""Matrices with fewer outputs stay as they are: they cost nothing, and the choice of experts hangs on them."""
+
 LIMITS = {"int8": 127.0, "int4": 7.0, "float8_e4m3fn": 448.0}
 WEIGHTS = {"int8": "int8", "int8-weights": "int8", "int4-weights": "int4", "fp8": "float8_e4m3fn"}
 """What weights become in each precision."""
@@ -54,9 +57,9 @@ def quantise(
       `ranges` (their largest magnitudes by name, see `atinuke.compile.ranges`) with these.
     - `fp8`: the same in E4M3 (Micikevicius et al., 2022), with `ranges` only.
 
-    The nodes of the paths `float32` stay as they are. With `tables`, what embeddings are read from is quantised too,
-    and stored once where it is tied to a head; of the engines ONNX Runtime alone takes that. What embeddings are read
-    from has 8 bits in int4-weights as well.
+    The nodes of the paths `float32` and matrices with few outputs stay as they are. With `tables`, what embeddings are
+    read from is quantised too, and stored once where it is tied to a head; of the engines ONNX Runtime alone takes
+    that. What embeddings are read from has 8 bits in int4-weights as well.
 
     Raises:
         AtinukeError: fp8 without `ranges`.
@@ -67,7 +70,7 @@ def quantise(
     alone = precision.endswith("-weights")
     read = {node.input[0] for node in graph.tables()}
     for product in graph.products():
-        if inside(product.node, float32):
+        if inside(product.node, float32) or product.weight.shape[1] < FEW:
             continue
         node, x = product.node, product.node.input[0]
         kind = "int8" if product.root in read and precision == "int4-weights" else WEIGHTS[precision]
@@ -139,7 +142,7 @@ def _dynamic(graph: OnnxGraph, node: Any, weight: Quantised) -> None:
     graph.put(node, "DynamicQuantizeLinear", [x], *measured)
     whole = graph.put(node, "MatMulInteger", [measured[0], weight.values, measured[2]], f"{out}.whole")
     cast = graph.put(node, "Cast", [whole], f"{out}.cast", to=TensorProto.FLOAT)
-    scale = graph.put(node, "Mul", [measured[1], weight.scales], f"{out}.scale")
+    scale = graph.put(node, "Mul", [measured[1], weight.scales], f"{out}.whole.scale")
     graph.put(node, "Mul", [cast, scale], out)
     graph.drop(node)
 
