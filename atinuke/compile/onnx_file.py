@@ -1,7 +1,6 @@
 """A program as an ONNX model, with the names and axes of its interface."""
 
 import ast
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,6 @@ from atinuke.compile.programs import Program
 from atinuke.runtime.interface import settled
 
 OPSET = 20
-LARGEST = 2_000_000_000
-"""Bytes of weights beyond which they lie in a file of their own: Protocol Buffers end at 2 GiB."""
 
 
 def onnx_model(program: Program, inputs: tuple[Tensor, ...], opset: int = OPSET) -> Any:
@@ -47,14 +44,6 @@ def onnx_model(program: Program, inputs: tuple[Tensor, ...], opset: int = OPSET)
         del node.metadata_props[:]
         node.doc_string = ""
     return model
-
-
-def save_onnx(model: Any, file: Path) -> None:
-    """Writes a model; weights of more than `LARGEST` bytes go into `<name>.data` beside it."""
-    import onnx
-
-    weights = sum(len(one.raw_data) for one in model.graph.initializer)
-    onnx.save(model, file, save_as_external_data=weights > LARGEST, location=f"{file.name}.data")
 
 
 def _path(node: Any) -> str:

@@ -189,7 +189,7 @@ def _choose(engines: tuple[Engine, ...], capability: int, where: str) -> Engine:
     raise not_here(
         f"this GPU has compute capability {capability / 10}",
         f"the engines of {where} are for {', '.join(str(one / 10) for one in built)}",
-        fix=f"build with --capability {capability}",
+        fix=f"build with --capability {capability / 10}",
     )
 
 

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from atinuke.runtime import cuda
+from atinuke.runtime.onnx import SLOW
 from atinuke.runtime.tensorrt_library import library
 
 VERSION = "1.7.1"
@@ -119,7 +120,7 @@ def dtype_of(port: Any) -> np.dtype[Any]:
 
 class Engine:
     def __init__(self, plan: bytes) -> None:
-        self.session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW)
         self.ports = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.num_io_tensors = len(self.ports)
 

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from atinuke.compile.builder import Builder, Work
-from atinuke.compile.onnx_file import save_onnx
 from atinuke.compile.onnx_precision import onnx_in
+from atinuke.compile.onnx_save import save_shared
 from atinuke.runtime.openvino import HINT, SECTION, WIDTH
 
 INT8_GROUP = 128
@@ -26,7 +26,7 @@ class OpenVINOBuilder(Builder):
     that it is built on can.
     """
 
-    precisions = ("fp32", "bf16", "fp16", "int8", "int8-weights")
+    precisions = ("fp32", "bf16", "fp16", "int8", "int8-weights", "int4-weights")
     packages = ("onnx", "onnxscript", "openvino")
     extra = "onnx,openvino"
 
@@ -41,10 +41,9 @@ class OpenVINOBuilder(Builder):
         )
         for name, program in work.programs.items():
             with tempfile.TemporaryDirectory() as scratch:
-                file = Path(scratch) / f"{name}.onnx"
                 made = onnx_in(program, work.inputs[name], file_precision, work.float32, groups=not int8)
-                save_onnx(made, file)
-                model = openvino.Core().read_model(file)
+                save_shared({name: made}, Path(scratch))
+                model = openvino.Core().read_model(Path(scratch) / f"{name}.onnx")
                 model.set_rt_info("bf16" if engine_narrows else "f32", [SECTION, HINT])
                 model.set_rt_info(str(INT8_GROUP if int8 else 0), [SECTION, WIDTH])
                 openvino.save_model(model, folder / f"{name}.xml", compress_to_fp16=False)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from atinuke.compile.builder import Builder, Work
-from atinuke.compile.onnx_file import save_onnx
 from atinuke.compile.onnx_precision import onnx_in
+from atinuke.compile.onnx_save import save_shared
 from atinuke.compile.programs import Program
 from atinuke.core.errors import fail
 from atinuke.runtime.cuda import Cuda
@@ -90,7 +90,7 @@ def _targets(lib: Library, work: Work) -> list[tuple[tuple[int, ...], bool]]:
     if not hasattr(lib.trt, "ComputeCapability"):
         here = Cuda().capability
         if work.capabilities not in ((), (here,)):
-            fix = f"ask for {here}, or install tensorrt_rtx"
+            fix = f"ask for {here / 10}, or install tensorrt_rtx"
             raise fail(f"{lib.name} builds only for the GPU it runs on, {here / 10}", fix=fix)
         return [((here,), False)]
     known = sorted(int(name[2:]) for name in lib.trt.ComputeCapability.__members__ if name.startswith("SM"))
@@ -120,9 +120,8 @@ class _Build:
         self._network = self._builder.create_network(0)
         parser = lib.trt.OnnxParser(self._network, lib.logger)
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "model.onnx"
-            save_onnx(model, file)
-            if not parser.parse_from_file(str(file)):
+            save_shared({program.name: model}, Path(scratch))
+            if not parser.parse_from_file(str(Path(scratch) / f"{program.name}.onnx")):
                 raise _unread(parser, program.name)
 
     def plan(self, capabilities: Sequence[int]) -> bytes:

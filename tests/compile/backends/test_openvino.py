@@ -80,6 +80,14 @@ def test_steps_take_turns_with_the_same_memory(tiny: Tiny, folders: dict[str, Pa
     assert places[0] == places[2] != places[1] == places[3]
 
 
+def test_int8_rounds_activations_too_where_the_file_says_so(tmp_path: Path) -> None:
+    wide = Tiny("gpt2", "d_model=128", only=["decode"])
+    OpenVINOBuilder().build(wide.work("int8"), tmp_path)
+    rounded = wide.worst(opened(wide, tmp_path), 3)
+    restate(tmp_path / "decode.xml", WIDTH, "0")
+    assert 1e-4 < wide.worst(opened(wide, tmp_path), 3) != rounded < 5e-2
+
+
 @pytest.fixture
 def copy(folders: dict[str, Path], tmp_path: Path) -> Path:
     for file in folders["fp32"].iterdir():

@@ -63,6 +63,18 @@ def test_one_engine_for_each_capability(tiny: Tiny, tmp_path: Path) -> None:
     assert len({(tmp_path / one.file).read_bytes() for one in engines}) == len(capabilities)
 
 
+def test_a_portable_engine_in_fp8_is_for_those_that_have_it(tiny: Tiny, tmp_path: Path) -> None:
+    work = tiny.work("fp8")
+    with pytest.raises(AtinukeError, match="fp8 needs the ranges of activations"):
+        TensorRTBuilder().build(work, tmp_path)
+    calibration = {name: [inputs] for name, inputs in work.inputs.items()}
+    TensorRTBuilder().build(replace(work, calibration=calibration), tmp_path)
+    (engine,) = read_manifest(tmp_path).engines["decode"]
+    assert (engine.capabilities, engine.later) == ((89, 120, 121), False)
+    network = json.loads((tmp_path / "decode.layers.json").read_text())
+    assert "FP8" in {one["dtype"] for layer in network["layers"] for one in layer["outputs"]}
+
+
 def test_a_machine_without_a_driver_says_so(tiny: Tiny, portable: Path) -> None:
     if driver():
         pytest.skip("this machine has a driver")
