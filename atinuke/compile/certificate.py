@@ -14,6 +14,7 @@ from atinuke.compile.plan_calls import ALONG, Scale, Weight, points
 from atinuke.compile.programs import CAPACITY, Program
 from atinuke.compile.samples import draw
 from atinuke.core.checked import CheckedGraph
+from atinuke.core.errors import AtinukeError
 from atinuke.runtime.interface import BATCH, Array
 from atinuke.runtime.parity import (
     CHOICES,
@@ -22,6 +23,7 @@ from atinuke.runtime.parity import (
     STEPS,
     TEXTS,
     Call,
+    Difference,
     Texts,
     Writing,
     compare,
@@ -206,12 +208,19 @@ def certify(
             continue
         began = time.monotonic()
         feeds, wanted = reference.answer(planned)
-        got = runner.run(call.program, feeds)
+        try:
+            got = runner.run(call.program, feeds)
+        except AtinukeError as error:
+            fault = "; ".join((error.mistakes[0].what, *error.mistakes[0].details))
+            first = runner.programs[call.program].outputs[0].name
+            found.append(Call(call.program, call.kind, call.sizes, (Difference(first, 0.0, 0.0, fault=fault),)))
+            continue
         if weight.flops >= TOLD:
             pace = (time.monotonic() - began) / weight.flops
         differences = compare(runner.programs[call.program], wanted, got)
         found.append(Call(call.program, call.kind, call.sizes, differences))
-    return tuple(found), compare_texts(reference.writing, runner) if reference.writing else None
+    failed = any(one.fault for call in found for one in call.differences)
+    return tuple(found), compare_texts(reference.writing, runner) if reference.writing and not failed else None
 
 
 def _refusal(weight: Weight, pace: float, left: float) -> str | None:

@@ -22,20 +22,29 @@ def export(program: Program, inputs: tuple[Tensor, ...]) -> ExportedProgram:
         AtinukeError: torch cannot follow the program at any size, or only at some.
     """
     try:
-        # What torch decides by a size (is it 1? is this contiguous?) must not hold for the example alone.
-        with quiet(), torch.no_grad(), fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-            return torch.export.export(
-                program.module,
-                inputs,
-                dynamic_shapes=dynamic_shapes(program),
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
+        return _export(program, inputs)
     except Exception as error:  # whatever a component does that cannot be followed
-        raise fail(
-            f"`{program.name}` cannot be exported with every axis free",
-            first_line(error),
-            fix="see what its components promise: `atinuke plugins check NAME` tries them",
-        ) from error
+        try:
+            # Perhaps torch only asks whether a size is 1. To take it for one that is not is right for most programs,
+            # but some engines then refuse that size.
+            with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+                return _export(program, inputs)
+        except Exception:
+            raise fail(
+                f"`{program.name}` cannot be exported with every axis free",
+                first_line(error),
+                fix="see what its components promise: `atinuke plugins check NAME` tries them",
+            ) from error
+
+
+def _export(program: Program, inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    with quiet(), torch.no_grad():
+        return torch.export.export(
+            program.module,
+            inputs,
+            dynamic_shapes=dynamic_shapes(program),
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
 
 
 def dynamic_shapes(program: Program) -> Any:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from atinuke.core.errors import AtinukeError, Mistake
+from atinuke.core.errors import AtinukeError, Mistake, fail, first_line
 from atinuke.runtime.interface import Array, Axes, Interface
 
 Memory = dict[str, Array]
@@ -66,10 +66,16 @@ class Runner(ABC):
         """The outputs of one call by name.
 
         Raises:
-            AtinukeError: the feeds do not fit the program; see `Interface.check`.
+            AtinukeError: the feeds do not fit the program (see `Interface.check`), or the engine fails at these sizes.
         """
-        self.programs[program].check(feeds, self.axes)
-        return self.call(program, feeds)
+        sizes = self.programs[program].check(feeds, self.axes)
+        try:
+            return self.call(program, feeds)
+        except AtinukeError:
+            raise
+        except Exception as error:  # whatever the engine raises
+            told = ", ".join(f"{name}={size}" for name, size in sizes.items())
+            raise fail(f"`{program}` fails at {told}", first_line(error), where=str(self.folder)) from error
 
     def begin(self, program: str, sizes: Mapping[str, int]) -> Memory:
         """Empty caches for a program, at sizes of its axes (`batch`, `capacity`)."""
