@@ -118,11 +118,19 @@ def _say_parity(parity: "Parity") -> None:
     from rich.table import Table
 
     from atinuke.runtime.parity import NOT_RUN, PARTLY
+    from atinuke.runtime.quality import explain
+    from atinuke.runtime.quality import table as rows_of
 
     table = Table("build", "status", "budget", "worst error", "where", "same best", "texts", box=None, pad_edge=False)
     for build in parity.builds:
         table.add_row(build.name, build.status, f"{build.budget:g}", *_figures(build))
     say(table, f"inputs: {parity.inputs}")
+    if parity.quality:
+        head, *rows = rows_of(parity.quality, {build.name: build.quality for build in parity.builds})
+        measured = Table(*head, box=None, pad_edge=False)
+        for row in rows:
+            measured.add_row(*row)
+        say("", measured, explain(parity.quality))
     for build in parity.builds:
         for kept in build.kept:
             errors = f"worst before: {kept.before}, now: {kept.after}"

@@ -122,13 +122,17 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
+def is_held_out(text: bytes, validation: float) -> bool:
+    """Whether a document is one of the share that is set apart for validation."""
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) / 2**64 < validation
+
+
 def _encode(tokenizer: Tokenizer, validation: float, texts: Sequence[str]) -> dict[Part, Documents]:
     """Runs in a thread."""
     parts: dict[Part, list[int]] = {part: [] for part in PARTS}
     raw = [text.encode() for text in texts]
     for number, text in enumerate(raw):
-        draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) / 2**64
-        parts["validation" if draw < validation else "train"].append(number)
+        parts["validation" if is_held_out(text, validation) else "train"].append(number)
     tokens = tokenizer.encode_batch(texts)
     end = np.array([tokenizer.end_of_text], tokenizer.dtype)
     return {

@@ -33,6 +33,7 @@ from atinuke.pipelines.fields import Field, mask_name, segments_name
 from atinuke.pipelines.fields import Text as FieldOfText
 from atinuke.pipelines.objective_labels import CTC, Classification
 from atinuke.pipelines.provenance import provenance
+from atinuke.pipelines.quality import with_quality
 from atinuke.pipelines.real import real_inputs
 from atinuke.pipelines.recipe import Recipe
 from atinuke.pipelines.run import Trained, open_model, writer
@@ -155,7 +156,8 @@ def compile_bundle(
 ) -> Bundle:
     """Builds each of `builds` (`onnx`, or `onnx/fp16`), proves it, and writes the bundle whole or not at all. Engines
     for GPUs are built for these compute `capabilities` (86 is 8.6), or for all that the target knows. The comparison of
-    a build takes about `seconds`. `tell` hears what is being done, and how far it is.
+    a build takes about `seconds`; where one is quantised, all are measured too (`quality`). `tell` hears what is being
+    done, and how far it is.
 
     Raises:
         OverBudgetError: an answer is over its budget; nothing but the report `OUTPUT.parity.json` is left.
@@ -199,6 +201,8 @@ def compile_bundle(
             with replacing(report) as file:
                 write_parity(file, parity)
             raise OverBudgetError(parity, report)
+        run = (*subject.run, subject.checked) if subject.run else None
+        parity = with_quality(parity, bundle, made, run, tell)
         write_parity(draft / layout.PARITY, parity)
         seal(bundle, provenance(subject.checked.graph, tuple(builders)))
         if output.suffix == ".zip":

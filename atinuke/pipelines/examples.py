@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +88,12 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def some(self, indices: Sequence[int]) -> "Examples":
+        """Only these examples; what is known of all (`missing`, `bad`, `fingerprint`) is still of all."""
+        found = copy(self)
+        found._kept, found.lengths = self._kept[list(indices)], self.lengths[list(indices)]
+        return found
 
     def __getitem__(self, index: int, /) -> Example:
         number = int(self._kept[index])

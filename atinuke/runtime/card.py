@@ -11,6 +11,8 @@ from atinuke.runtime.bundle import GRAPH, PARITY, WEIGHTS, Bundle
 from atinuke.runtime.interface import Interface, Port
 from atinuke.runtime.lock import LOCK, Provenance
 from atinuke.runtime.parity import Build, read_parity
+from atinuke.runtime.quality import explain
+from atinuke.runtime.quality import table as quality_rows
 from atinuke.runtime.snippets import with_atinuke, with_onnxruntime
 from atinuke.runtime.strict import brief
 
@@ -58,6 +60,7 @@ def card(bundle: Bundle, provenance: Provenance, front: str | None = None) -> st
         *_classes(bundle),
         "## Builds",
         _builds(bundle),
+        *_quality(bundle),
         "## Running it",
         *with_atinuke(bundle),
         *with_onnxruntime(bundle),
@@ -163,6 +166,16 @@ def _builds(bundle: Bundle) -> str:
     if not proved:
         return _table(head, rows)
     return f"{_table(head, rows)}\n\n{PROOF}"
+
+
+def _quality(bundle: Bundle) -> Iterable[str]:
+    """What the builds gain and cost, where that was measured."""
+    file = bundle.folder / PARITY
+    parity = read_parity(file) if is_file(file) else None
+    if parity and parity.quality:
+        head, *rows = quality_rows(parity.quality, {build.name: build.quality for build in parity.builds})
+        yield _table(head, rows)
+        yield explain(parity.quality)
 
 
 def _figures(build: Build) -> tuple[str, str, str, str, str]:

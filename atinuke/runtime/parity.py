@@ -16,10 +16,11 @@ import numpy as np
 from atinuke.core.errors import fail
 from atinuke.runtime.config import read_build
 from atinuke.runtime.interface import Array, Interface, Port
+from atinuke.runtime.quality import Measured, Quality, read_measured, read_quality
 from atinuke.runtime.runner import Runner
 from atinuke.runtime.strict import WORD, Value, read_json, require_format
 
-FORMAT = 1
+FORMAT, OLDEST = 2, 1  # 2 adds `quality`
 SAMPLES = "samples"
 TEXTS = "texts"
 ROOM = 16 << 20
@@ -89,7 +90,8 @@ class Kept:
 
 @dataclass(frozen=True)
 class Build:
-    """What is known of one target in one precision. `reason` says why nothing of it was run here, or what is wrong."""
+    """What is known of one target in one precision. `reason` says why nothing of it was run here, or what is wrong.
+    `quality` is measured where the bundle holds a quantised build."""
 
     name: str
     budget: float
@@ -98,6 +100,7 @@ class Build:
     kept: tuple[Kept, ...] = ()
     blame: str | None = None
     reason: str | None = None
+    quality: Measured | None = None
 
     @property
     def status(self) -> str:
@@ -131,11 +134,13 @@ class Build:
 @dataclass(frozen=True)
 class Parity:
     """The certificate of a bundle. `inputs` says which real inputs were used, or why none; `samples` are the calls
-    whose answers are kept, by program, in the order in which they are kept."""
+    whose answers are kept, by program, in the order in which they are kept. `quality` says what the builds' `quality`
+    was measured on."""
 
     inputs: str
     builds: tuple[Build, ...]
     samples: Mapping[str, tuple[Call, ...]]
+    quality: Quality | None = None
 
     @property
     def failed(self) -> tuple[Build, ...]:
@@ -284,7 +289,14 @@ def to_json(parity: Parity) -> str:
         texts = build.texts and {**asdict(build.texts), "status": build.texts.status(build.budget)}
         builds.append({**asdict(build), "calls": calls, "texts": texts, "status": build.status})
     samples = {program: [_plain(call) for call in calls] for program, calls in parity.samples.items()}
-    plain = {"atinuke": FORMAT, "inputs": parity.inputs, "builds": builds, "samples": samples}
+    quality = parity.quality and asdict(parity.quality)
+    plain = {
+        "atinuke": FORMAT,
+        "inputs": parity.inputs,
+        "builds": builds,
+        "samples": samples,
+        "quality": quality,
+    }
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -299,17 +311,18 @@ def read_parity(file: Path) -> Parity:
         AtinukeError: it is of a newer format, or damaged.
     """
     value = read_json(file)
-    require_format(value, FORMAT)
-    told = value.record("atinuke", "inputs", "builds", "samples")
+    more = ("quality",) if require_format(value, FORMAT, OLDEST) > OLDEST else ()
+    told = value.record("atinuke", "inputs", "builds", "samples", *more)
     samples = {
         program: tuple(_call_of(program, call.record("kind", "sizes")) for call in calls.items())
         for program, calls in told["samples"].mapping(WORD).items()
     }
-    return Parity(told["inputs"].text(), tuple(map(_build, told["builds"].items())), samples)
+    builds = tuple(_build(build, more) for build in told["builds"].items())
+    return Parity(told["inputs"].text(), builds, samples, told["quality"].maybe(read_quality) if more else None)
 
 
-def _build(value: Value) -> Build:
-    told = value.record("name", "budget", "calls", "texts", "kept", "blame", "reason", "status")
+def _build(value: Value, more: tuple[str, ...]) -> Build:
+    told = value.record("name", "budget", "calls", "texts", "kept", "blame", "reason", "status", *more)
     kept = (one.record("node", "fault", "before", "after") for one in told["kept"].items())
     return Build(
         read_build(told["name"]),
@@ -319,6 +332,7 @@ def _build(value: Value) -> Build:
         tuple(Kept(**{name: text.text() for name, text in one.items()}) for one in kept),
         told["blame"].maybe(Value.text),
         told["reason"].maybe(Value.text),
+        told["quality"].maybe(read_measured) if more else None,
     )
 
 

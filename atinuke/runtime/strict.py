@@ -136,8 +136,9 @@ def read_json(file: Path) -> Value:
     return Value(data, where)
 
 
-def require_format(value: Value, known: int) -> None:
-    """The number of a file's format, its key `atinuke`, must be the one that is known; told before anything else is.
+def require_format(value: Value, known: int, oldest: int | None = None) -> int:
+    """The number of a file's format, its key `atinuke`, which must be the one that is known, or one from the `oldest`
+    on; told before anything else is.
 
     Raises:
         AtinukeError: it is another, or none.
@@ -145,9 +146,10 @@ def require_format(value: Value, known: int) -> None:
     number = value.data.get("atinuke") if isinstance(value.data, dict) else None
     if type(number) is not int or number < 1:
         raise fail(f"`atinuke` must be the format's number, {known}, not {brief(number)}", where=value.file)
-    if number != known:
+    if not (oldest or known) <= number <= known:
         what = f"is of format {brief(number)}; this Atinuke reads format {known}"
         raise fail(what, where=value.file, fix="update Atinuke")
+    return number
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def verify(bundle: Bundle, builds: Sequence[str] = (), tell: Tell = lambda what,
             runner = bundle.runner(name)
         except NotHereError as error:
             told = "; ".join(mistake.what for mistake in error.mistakes)
-            found.append(replace(known[name], calls=(), texts=None, reason=told))
+            found.append(replace(known[name], calls=(), texts=None, reason=told, quality=None))
             continue
         try:
             found.append(_again(known[name], parity, bundle.folder / SAMPLES, runner))
@@ -54,7 +54,7 @@ def verify(bundle: Bundle, builds: Sequence[str] = (), tell: Tell = lambda what,
             raise fail(
                 "certificate and samples do not fit the bundle", told, where=str(bundle.folder), fix="compile it again"
             ) from None
-    return replace(parity, builds=tuple(found))
+    return replace(parity, builds=tuple(found), quality=None)  # that was measured on another machine
 
 
 def _again(build: Build, parity: Parity, folder: Path, runner: Runner) -> Build:
@@ -69,4 +69,4 @@ def _again(build: Build, parity: Parity, folder: Path, runner: Runner) -> Build:
     never = [call for call in build.calls if call.reason and (call.program, call.kind, *call.sizes.items()) not in here]
     file = folder / f"{TEXTS}.npz"
     texts = compare_texts(load_writing(file), runner) if file.is_file() else None
-    return replace(build, calls=(*calls, *never), texts=texts, reason=None)
+    return replace(build, calls=(*calls, *never), texts=texts, reason=None, quality=None)
