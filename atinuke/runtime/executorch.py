@@ -51,7 +51,6 @@ class ExecutorchRunner(Runner):
             outputs = self._methods[program].execute([self._torch.from_numpy(array) for array in arrays])
         except RuntimeError as error:
             sizes = f"at {', '.join(f'{array.shape}' for array in arrays)}"
-            fix = "compile with one size for the axes that convolutions slide over"
-            raise fail(f"ExecuTorch cannot run `{program}`", sizes, first_line(error), fix=fix) from None
+            raise fail(f"ExecuTorch cannot run `{program}`", sizes, first_line(error)) from None
         names = [port.name for port in interface.outputs]
         return {name: output.numpy() for name, output in zip(names, outputs, strict=True)}
