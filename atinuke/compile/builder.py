@@ -33,13 +33,15 @@ class Builder(ABC):
 
     `precisions` are those it knows, the first one the default; `packages` are what must be installed to build, by the
     name that is imported, and `extra` is the extra of Atinuke that brings them. `islands` are the precisions in which
-    `Work.float32` is heeded: not where the engine itself chooses what is narrow.
+    `Work.float32` is heeded: not where the engine itself chooses what is narrow. `reads_capabilities` says that it
+    builds for `Work.capabilities`.
     """
 
     precisions: ClassVar[tuple[str, ...]]
     islands: ClassVar[tuple[str, ...]] = ("fp16", "bf16")
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    reads_capabilities: ClassVar[bool] = False
 
     def refusal(self, work: Work) -> str | None:
         """Why this target cannot have these programs in this precision; None where it can."""

@@ -18,9 +18,10 @@ from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.core.fit import Type
-from atinuke.runtime.interface import BATCH, Axes, Interface, Port, work_out
+from atinuke.runtime.interface import BATCH, Axes, Interface, Port, axes_of, work_out
 
 CAPACITY = "capacity"
+SEQUENCE = "sequence"
 FLOAT = "float"
 
 
@@ -118,15 +119,13 @@ def _step_programs(
 ) -> Iterable[Program]:
     plan = plan_steps(checked)
     (text,) = plan.inputs
-    length = checked.body.inputs[text].shape[SEQUENCE_AXIS]
-    if not (length.is_Symbol and str(checked.body.inputs[text].shape[0]) == BATCH) or CAPACITY in axes:
+    if inputs[text].shape != (BATCH, SEQUENCE) or CAPACITY in axes:
         raise fail(
             f"the step form of `{checked.graph.name}` cannot be compiled",
             f"its text is {inputs[text]}",
-            fix=f"let it be [{BATCH}, sequence], and call no axis `{CAPACITY}`",
+            fix=f"let it be [{BATCH}, {SEQUENCE}], and call no axis `{CAPACITY}`",
         )
-    sequence = str(length)
-    axes = {**axes, CAPACITY: (1, axes[sequence][1])}
+    axes = {**axes, CAPACITY: (1, axes[SEQUENCE][1])}
     meta = build(checked, device="meta").eval()
     memory_in, memory_out = _memory(checked, meta)
     prepared, found = _prepared(checked, meta, plan, inputs, axes)
@@ -140,7 +139,7 @@ def _step_programs(
     memory = {old.name: new.name for old, new in zip(memory_in, memory_out, strict=True)}
     place = Port("position", "int64", (BATCH,))
     for name, picks in (("prefill", True), ("decode", False)):
-        given = Port(text, inputs[text].dtype, (BATCH, sequence if picks else 1))
+        given = Port(text, inputs[text].dtype, (BATCH, SEQUENCE if picks else 1))
         last = (Port("last", "int64", (BATCH,)),) if picks else ()
         interface = Interface((given, place, *last, *prepared, *memory_in), (*outputs, *memory_out), memory)
         module_ = StepProgram(model, picks, len(prepared))
@@ -154,8 +153,8 @@ def _at_one(given: Port) -> Port:
 
 def _used(interface: Interface, axes: Axes) -> Axes:
     """The axes that a program's inputs have."""
-    names = {size for given in interface.inputs for size in given.shape}
-    return {name: axis for name, axis in axes.items() if any(name in str(size) for size in names)}
+    used = {name for given in interface.inputs for size in given.shape for name in axes_of(size)}
+    return {name: axis for name, axis in axes.items() if name in used}
 
 
 def _memory(checked: CheckedGraph, meta: Any) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
@@ -184,7 +183,8 @@ def _prepared(
     if not plan.width:
         return (), {}
     read = [inputs[name] for name in plan.given if name in inputs]
-    names = [name for name in axes if any(name in str(size) for given in read for size in given.shape)]
+    used = {name for given in read for size in given.shape for name in axes_of(size)}
+    names = [name for name in axes if name in used]
     points = [dict(zip(names, sizes, strict=True)) for sizes in _points([axes[name] for name in names])]
     seen = [_shapes(meta, read, point) for point in points]
     new: dict[str, tuple[int, int]] = {}

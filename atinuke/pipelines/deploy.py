@@ -1,8 +1,9 @@
 """From a run, or a graph with fresh weights, to a bundle that is proved to say the same."""
 
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from atinuke.compile.module import build
 from atinuke.compile.programs import Program, programs
 from atinuke.compile.proof import Target, Tell, prove
 from atinuke.compile.samples import draw, example
+from atinuke.compile.step import can_step, plan_steps
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.component import import_target
 from atinuke.core.dump import dump
@@ -96,11 +98,12 @@ def _narrowed(checked: CheckedGraph, sets: Sequence[str]) -> CheckedGraph:
 
 def _text(run: Trained, folder: Path) -> Text | None:
     """How the run's texts are written; None where it writes none."""
-    with suppress(Exception):
-        found = writer(run, folder)
-        assert run.recipe.tokenizer is not None
-        return Text(run.recipe.tokenizer.end_of_text, found.context, found.begins)
-    return None
+    plan = plan_steps(run.checked) if run.recipe.tokenizer and can_step(run.checked) else None
+    if plan is None or plan.inputs != ("input_ids",) or "logits" not in plan.outputs:
+        return None
+    found = writer(run, folder)
+    assert run.recipe.tokenizer is not None
+    return Text(run.recipe.tokenizer.end_of_text, found.context, found.begins)
 
 
 def _fields(run: Trained) -> dict[str, dict[str, Any]]:
@@ -166,6 +169,8 @@ def compile_bundle(
     if exists(output):
         raise fail("is there already", where=str(output), fix="choose another folder with -o, or remove it")
     builders = find_builders(builds)
+    if capabilities and not any(builder.reads_capabilities for builder in builders.values()):
+        raise fail("none of the targets is built for compute capabilities", where="--capability", fix="leave it out")
     tell("exporting", 0, 0)
     made = programs(subject.checked, subject.model, step, without)
     axes = {name: axis for program in made.values() for name, axis in program.axes.items()}
@@ -175,10 +180,7 @@ def compile_bundle(
     given, said = (None, "drawn at random: there is no run")
     if subject.run:
         given, said = real_inputs(*subject.run, subject.checked, made)
-    draft = output.with_name(f".{output.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
+    with _drafting(output) as draft:
         interfaces = {name: program.interface for name, program in made.items()}
         words = subject.text, subject.fields or {}, subject.classes or {}
         bundle = Bundle(draft, subject.checked.graph.name, axes, interfaces, *words, tuple(builders))
@@ -196,8 +198,8 @@ def compile_bundle(
             target = Target(name, builder, partial(_open_runner, name))
             proved.append(prove(target, works[name], reference, place, seconds, tell))
         parity = Parity(said, tuple(proved), reference.save(draft))
+        report = output.with_name(f"{output.name}.parity.json")
         if parity.failed:
-            report = output.with_name(f"{output.name}.parity.json")
             with replacing(report) as file:
                 write_parity(file, parity)
             raise OverBudgetError(parity, report)
@@ -205,13 +207,41 @@ def compile_bundle(
         parity = with_quality(parity, bundle, made, run, tell)
         write_parity(draft / layout.PARITY, parity)
         seal(bundle, provenance(subject.checked.graph, tuple(builders)))
+        if exists(output):
+            raise fail("has appeared while this was compiled", where=str(output), fix="choose another place with -o")
         if output.suffix == ".zip":
             pack(draft, output)
         else:
             draft.rename(output)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        report.unlink(missing_ok=True)  # of an earlier try
     return layout.open_bundle(output)
+
+
+@contextmanager
+def _drafting(output: Path) -> Iterator[Path]:
+    """A folder beside `output`, no other program's, for what is being written; nothing of it is left in the end.
+
+    Raises:
+        AtinukeError: nothing can be written there.
+    """
+    parents = [parent for parent in output.parents if not exists(parent)]
+    scratch: Path | None = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        draft = scratch / output.name  # with the rights that a folder has here; those of `scratch` are mine alone
+        draft.mkdir()
+        yield draft
+    except OSError as error:
+        raise fail(
+            f"cannot be written: {error.strerror or error}", where=str(output), fix="choose another place with -o"
+        ) from error
+    finally:
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):
+            for parent in parents:  # the innermost first; they stay where the bundle lies
+                parent.rmdir()
 
 
 def find_builders(builds: Sequence[str]) -> dict[str, Builder]:
@@ -223,11 +253,11 @@ def find_builders(builds: Sequence[str]) -> dict[str, Builder]:
     found: dict[str, Builder] = {}
     mistakes: list[Mistake] = []
     for one in builds:
-        target, _, precision = one.partition("/")
+        target, slash, precision = one.partition("/")
         builder: Builder = import_target(Registry().backend(target).builder)()
         name = f"{target}/{precision or builder.precisions[0]}"
         missing = [package for package in builder.packages if find_spec(package) is None]
-        if precision and precision not in builder.precisions:
+        if slash and precision not in builder.precisions:
             fix = close(precision, builder.precisions)
             has = f"it has {', '.join(builder.precisions)}"
             mistakes.append(Mistake(f"target `{target}` has no precision `{precision}`", one, (has,), fix))

@@ -32,13 +32,15 @@ def real_inputs(
 ) -> tuple[Given | None, str]:
     """A batch of the run's validation rows or texts as inputs of the graph `checked`, and which they are; or none, and
     why."""
-    low, high = next((axis.low, axis.high) for name, axis in checked.graph.axes.items() if name == BATCH)
+    axis = checked.graph.axes.get(BATCH)
+    if axis is None:
+        return None, f"drawn at random: the graph has no axis `{BATCH}`"
     wanted = {
         port.name for name in ("forward", "prepare") if name in programs for port in programs[name].interface.inputs
     }
     wanted |= {programs["decode"].interface.inputs[0].name} if "decode" in programs else set()
     try:
-        rows = min(max(ROWS, low), high)
+        rows = min(max(ROWS, axis.low), axis.high)
         given, what = _rows(run, folder, checked, rows) if run.recipe.rows else _texts(run, folder, rows)
         require_sizes(checked, given)
         lacking = sorted(wanted - given.keys())

@@ -109,3 +109,21 @@ def test_targets_are_told_by_name_and_refused_before_any_work(tmp_path: Path, mo
     with pytest.raises(AtinukeError, match="cannot be built\n  too round"):
         compile_bundle(subject("large"), ["onnx"], tmp_path / "b")
     assert not [*tmp_path.iterdir()]
+
+
+def test_where_nothing_can_be_written_is_one_message_and_nothing_is_left(tmp_path: Path) -> None:
+    def stop(what: str, done: int, of: int) -> None:
+        if what == "asking the model":
+            raise KeyboardInterrupt
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AtinukeError, match="cannot be written"):
+        compile_bundle(subject("large"), ["onnx"], tmp_path / "file" / "b")
+    with pytest.raises(KeyboardInterrupt):
+        compile_bundle(subject("large"), ["onnx"], tmp_path / "new" / "deep" / "b", tell=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_capabilities_are_for_targets_that_read_them(tmp_path: Path) -> None:
+    with pytest.raises(AtinukeError, match="none of the targets is built for compute capabilities"):
+        compile_bundle(subject("large"), ["onnx"], tmp_path / "b", capabilities=[86])

@@ -40,6 +40,7 @@ class TensorRTBuilder(Builder):
     precisions = ("fp32", "fp16", "bf16", "int8", "int8-weights", "int4-weights", "fp8")
     packages = ("onnx", "onnxscript", preferred())
     extra = "onnx,tensorrt"
+    reads_capabilities = True
 
     def refusal(self, work: Work) -> str | None:
         least = LEAST.get(work.precision, TURING)
