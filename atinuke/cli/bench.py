@@ -27,7 +27,9 @@ def bench(
     picture: Annotated[Path | None, typer.Option("--output", "-o", help="Draw it into this PNG.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Measure the builds of a bundle, or eager against compiled: latency, throughput, memory, the machine's limit."""
+    """Measure the builds of a bundle, or eager against compiled: latency, throughput, memory, the machine's limit.
+
+    Exit code 3: no build of the bundle could run here."""
     from dataclasses import asdict
 
     if _is_bundle(subject):
@@ -38,16 +40,19 @@ def bench(
         if builds:
             raise fail("only a bundle has builds", where=subject, fix="leave out --target")
         report = _model(subject, at, sets, swaps, rounds, threads)
-    if picture:
+    nothing = all(way.why for way in report.ways)
+    if picture and not nothing:
         from atinuke.pipelines.bench_picture import draw
 
         draw(report, picture)
     if json:
         say_json(asdict(report))
-        return
-    say(*tables(report))
-    if picture:
-        say(f"wrote {picture}")
+    else:
+        say(*tables(report))
+        if picture and not nothing:
+            say(f"wrote {picture}")
+    if nothing:
+        raise typer.Exit(3)
 
 
 def _is_bundle(subject: str) -> bool:

@@ -12,9 +12,13 @@ from atinuke.cli.say import NONE, AsJson, Sets, Swaps, say
 from atinuke.core.errors import fail
 
 if TYPE_CHECKING:
-    from atinuke.runtime.parity import Build, Parity
+    from atinuke.runtime.parity import Build, Call, Parity
 
-Minutes = Annotated[float, typer.Option(help="How long the comparison of a build may take.")]
+HERE = "; go on with `atinuke verify` where it can run", "; narrow the axes (--set batch=1..8) or allow more --minutes"
+THERE = "", "; the bundle holds no answers of them"
+"""What is told of a build that was not run, and of one that was not run in part: where it is compiled, and later."""
+
+Minutes = Annotated[float, typer.Option(help="How long the comparison of a build may take.", min=0.01)]
 
 
 def compile(  # noqa: A001 - the command's name
@@ -48,10 +52,10 @@ def compile(  # noqa: A001 - the command's name
                 opened, target or ["onnx"], output, step, without, _capabilities(capability), minutes * 60, tell
             )
     except OverBudgetError as error:
-        _say_parity(error.parity)
+        _say_parity(error.parity, HERE)
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    _say_parity(read_parity(bundle.folder / PARITY))
+    _say_parity(read_parity(bundle.folder / PARITY), HERE)
     say(f"wrote {output}")
 
 
@@ -71,10 +75,11 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a bundle's builds with the model's answers, on this machine."""
+    """Compare a bundle's builds with the model's answers, on this machine. Exit code 1: a build is over its budget; 3:
+    no build could be compared here."""
     from atinuke.cli.say import write
     from atinuke.runtime.bundle import open_bundle
-    from atinuke.runtime.parity import to_json
+    from atinuke.runtime.parity import NOT_RUN, to_json
     from atinuke.runtime.verify import verify as verified
 
     with _progress() as tell:
@@ -82,11 +87,13 @@ def verify(
     if as_json:
         write(to_json(parity), None)
     else:
-        _say_parity(parity)
+        _say_parity(parity, THERE)
     if output:
         write(to_json(parity), output)
     if parity.failed:
         raise typer.Exit(1)
+    if all(build.status == NOT_RUN for build in parity.builds):
+        raise typer.Exit(3)
 
 
 def seal(folder: Annotated[Path, typer.Argument(help="A bundle's folder.")]) -> None:
@@ -104,7 +111,8 @@ def _progress() -> Iterator[Callable[[str, int, int], Any]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
         def tell(what: str, done: int, of: int) -> None:
@@ -113,18 +121,23 @@ def _progress() -> Iterator[Callable[[str, int, int], Any]]:
         yield tell
 
 
-def _say_parity(parity: "Parity") -> None:
-    """The certificate as a table, and what it means."""
+def _say_parity(parity: "Parity", more: tuple[str, str]) -> None:
+    """The certificate as a table, and what it means; `more` is said of what was not run."""
     from rich.table import Table
 
     from atinuke.runtime.parity import NOT_RUN, PARTLY
     from atinuke.runtime.quality import explain
     from atinuke.runtime.quality import table as rows_of
 
-    table = Table("build", "status", "budget", "worst error", "where", "same best", "texts", box=None, pad_edge=False)
+    table = Table("build", "status", "budget", "worst error", "same best", "texts", box=None, pad_edge=False)
     for build in parity.builds:
-        table.add_row(build.name, build.status, f"{build.budget:g}", *_figures(build))
+        table.add_row(build.name, build.status, f"{build.budget:.0e}", *_figures(build))
     say(table, f"inputs: {parity.inputs}")
+    for build in parity.builds:
+        if build.worst:
+            call, one = build.worst
+            fault = f": {one.fault}" if one.fault else ""
+            say(f"{build.name}: worst is {one.output} of {call.program} ({call.kind}) at {_sizes(call)}{fault}")
     if parity.quality:
         head, *rows = rows_of(parity.quality, {build.name: build.quality for build in parity.builds})
         measured = Table(*head, box=None, pad_edge=False)
@@ -135,28 +148,28 @@ def _say_parity(parity: "Parity") -> None:
         for kept in build.kept:
             errors = f"worst before: {kept.before}, now: {kept.after}"
             say(f"{build.name}: {kept.node} stays in float32 ({kept.fault}); {errors}")
-        if build.status == NOT_RUN and build.reason:
-            say(f"{build.name}: {NOT_RUN}: {build.reason}; go on with `atinuke verify` where it can run")
-        if build.status == PARTLY:
-            call = next(call for call in build.calls if call.reason)
-            sizes = ", ".join(f"{name}={size}" for name, size in call.sizes.items())
-            say(
-                f"{build.name}: {build.left} of {len(build.calls)} calls {NOT_RUN}, such as {call.program} at {sizes}: "
-                f"{call.reason}; narrow the axes (--set batch=1..8) or allow more --minutes"
-            )
+        left = next((call for call in build.calls if call.reason), None)
+        if build.status == NOT_RUN:
+            reason = build.reason or (left and left.reason) or "no call is known"
+            say(f"{build.name}: {NOT_RUN}: {reason}{more[0]}")
+        if build.status == PARTLY and left:
+            many = f"{build.left} of {len(build.calls)} calls {NOT_RUN}"
+            say(f"{build.name}: {many}, such as {left.program} at {_sizes(left)}: {left.reason}{more[1]}")
 
 
-def _figures(build: "Build") -> tuple[str, str, str, str]:
-    """The worst error, where it is, how often the best scores agree, and how far texts are the same."""
-    error, where, best, texts = "-", "-", "-", "-"
+def _sizes(call: "Call") -> str:
+    return ", ".join(f"{name}={size}" for name, size in call.sizes.items())
+
+
+def _figures(build: "Build") -> tuple[str, str, str]:
+    """The worst error, how often the best scores agree, and how far texts are the same."""
+    error, best, texts = "-", "-", "-"
     if build.worst:
-        call, one = build.worst
-        error = one.fault or f"{one.relative:.1e}"
-        sizes = ", ".join(f"{name}={size}" for name, size in call.sizes.items())
-        where = f"{call.program} {one.output} ({call.kind}: {sizes})"
+        one = build.worst[1]
+        error = "fault" if one.fault else f"{one.relative:.1e}"
     if build.agreement is not None:
         best = f"{build.agreement:.1%}"
     if build.texts:
         same = build.texts.steps if build.texts.first is None else build.texts.first
         texts = f"{same} of {build.texts.steps} steps"
-    return error, where, best, texts
+    return error, best, texts

@@ -34,17 +34,6 @@ from atinuke.runtime.parity import (
 )
 from atinuke.runtime.runner import Runner
 
-BUDGETS = {
-    "fp32": 1e-4,
-    "fp16": 1e-2,
-    "bf16": 5e-2,
-    "int8": 1e-1,
-    "int8-weights": 5e-2,
-    "int4-weights": 2e-1,
-    "fp8": 1e-1,
-}
-"""The largest difference of an output, as a share of its largest value; docs/deploy.md has the reasons."""
-
 REAL = "real inputs"
 ROWS, PROMPT = 2, 8
 SLOWEST = 1 / 8  # of the machine's speed at a product of matrices: the model and the target, one after the other
@@ -195,7 +184,8 @@ def certify(
     reference: Reference, runner: Runner, seconds: float, tell: Callable[[int, int], Any] = lambda done, of: None
 ) -> tuple[tuple[Call, ...], Texts | None]:
     """Compares every planned call, from the lightest to the heaviest; those that would not be done within `seconds` in
-    all, or not fit into memory, are not run and say so. Then the texts. `tell` hears how many calls are done."""
+    all, or not fit into memory, are not run and say so. Then the texts, if any call was run. `tell` hears how many
+    calls are done."""
     ends = time.monotonic() + seconds
     pace = 1 / (SLOWEST * _speed())
     found: list[Call] = []
@@ -220,7 +210,9 @@ def certify(
         differences = compare(runner.programs[call.program], wanted, got)
         found.append(Call(call.program, call.kind, call.sizes, differences))
     failed = any(one.fault for call in found for one in call.differences)
-    return tuple(found), compare_texts(reference.writing, runner) if reference.writing and not failed else None
+    compared = any(call.differences for call in found)
+    texts = compare_texts(reference.writing, runner) if reference.writing and compared and not failed else None
+    return tuple(found), texts
 
 
 def _refusal(weight: Weight, pace: float, left: float) -> str | None:

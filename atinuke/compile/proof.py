@@ -15,11 +15,11 @@ from typing import Any
 
 from atinuke.compile.blame import Blame, first_off, paths_of
 from atinuke.compile.builder import Builder, Work
-from atinuke.compile.certificate import BUDGETS, EagerRunner, Reference, certify
+from atinuke.compile.certificate import EagerRunner, Reference, certify
 from atinuke.compile.precision import HALVES, narrow
 from atinuke.compile.programs import Program
-from atinuke.core.errors import AtinukeError
-from atinuke.runtime.parity import FAILED, NOT_RUN, Build, Call, Difference, Kept
+from atinuke.core.errors import AtinukeError, fail
+from atinuke.runtime.parity import BUDGETS, FAILED, NOT_RUN, Build, Call, Difference, Kept
 from atinuke.runtime.runner import NotHereError, Runner
 
 ROUNDS = 8
@@ -65,20 +65,29 @@ def prove(target: Target, work: Work, reference: Reference, folder: Path, second
     failed: then the folder's files are good for nothing.
 
     Raises:
-        AtinukeError: the target does not take the model, or the engine not the files.
+        AtinukeError: the target does not take the model, or the engine not the files, or no call could be compared
+            although the engine is here.
     """
     if work.precision not in HALVES or work.precision not in target.builder.islands:
-        return _settle(target, work, reference, folder, seconds, tell)
+        return _compared(_settle(target, work, reference, folder, seconds, tell))
     builder = Narrowing()
     in_torch = Target(f"{target.name} in torch", builder, builder.open_runner)
     with tempfile.TemporaryDirectory() as draft:
         seen = _settle(in_torch, work, reference, Path(draft) / "made", seconds, tell)
     paths = (paths_of(reference.checked, one.node) for one in seen.kept)
     work = replace(work, float32=work.float32.union(*paths))
-    found = _settle(target, work, reference, folder, seconds, tell)
+    found = _compared(_settle(target, work, reference, folder, seconds, tell))
     if found.status == NOT_RUN and seen.status == FAILED:
         found = replace(found, blame=f"in torch, {seen.blame}")
     return replace(found, kept=(*seen.kept, *found.kept))
+
+
+def _compared(build: Build) -> Build:
+    """Refuses a build of which nothing was compared although its engine is here."""
+    if build.status == NOT_RUN and not build.reason:
+        told = f"nothing of {build.name} could be compared: {build.calls[0].reason}"
+        raise fail(told, fix="narrow the axes (--set batch=1..8) or allow more --minutes")
+    return build
 
 
 def _settle(target: Target, work: Work, reference: Reference, folder: Path, seconds: float, tell: Tell) -> Build:

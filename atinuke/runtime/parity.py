@@ -20,6 +20,17 @@ from atinuke.runtime.quality import Measured, Quality, read_measured, read_quali
 from atinuke.runtime.runner import Runner
 from atinuke.runtime.strict import WORD, Value, read_json, require_format
 
+BUDGETS = {
+    "fp32": 1e-4,
+    "fp16": 1e-2,
+    "bf16": 5e-2,
+    "int8": 1e-1,
+    "int8-weights": 5e-2,
+    "int4-weights": 2e-1,
+    "fp8": 1e-1,
+}
+"""The largest difference of an output, as a share of its largest value; docs/certificate.md has the reasons."""
+
 FORMAT, OLDEST = 2, 1  # 2 adds `quality`
 SAMPLES = "samples"
 TEXTS = "texts"
@@ -308,7 +319,7 @@ def read_parity(file: Path) -> Parity:
     """The certificate.
 
     Raises:
-        AtinukeError: it is of a newer format, or damaged.
+        AtinukeError: it is of a newer format, or damaged, or allows a build more than the budget of its precision.
     """
     value = read_json(file)
     more = ("quality",) if require_format(value, FORMAT, OLDEST) > OLDEST else ()
@@ -324,9 +335,12 @@ def read_parity(file: Path) -> Parity:
 def _build(value: Value, more: tuple[str, ...]) -> Build:
     told = value.record("name", "budget", "calls", "texts", "kept", "blame", "reason", "status", *more)
     kept = (one.record("node", "fault", "before", "after") for one in told["kept"].items())
+    name, budget = read_build(told["name"]), told["budget"].positive()
+    if budget > (largest := BUDGETS.get(name.rpartition("/")[2], budget)):
+        raise told["budget"].wrong(f"at most {largest:g}, the budget of {name}")
     return Build(
-        read_build(told["name"]),
-        told["budget"].positive(),
+        name,
+        budget,
         tuple(map(_call, told["calls"].items())),
         told["texts"].maybe(_texts),
         tuple(Kept(**{name: text.text() for name, text in one.items()}) for one in kept),

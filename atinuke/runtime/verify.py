@@ -22,6 +22,8 @@ from atinuke.runtime.parity import (
 )
 from atinuke.runtime.runner import NotHereError, Runner
 
+NO_SAMPLES = "the bundle holds no samples of it"
+
 Tell = Callable[[str, int, int], Any]
 
 
@@ -58,7 +60,8 @@ def verify(bundle: Bundle, builds: Sequence[str] = (), tell: Tell = lambda what,
 
 
 def _again(build: Build, parity: Parity, folder: Path, runner: Runner) -> Build:
-    """A build compared here. Calls whose answers are not kept are left out, but for those that have never been run."""
+    """A build compared here; not run, where the bundle has no answers. Calls whose answers are not kept are left out,
+    but for those that have never been run."""
     calls = []
     for program, kept in parity.samples.items():
         answers = load_sample(folder / f"{program}.npz", len(kept))
@@ -69,4 +72,4 @@ def _again(build: Build, parity: Parity, folder: Path, runner: Runner) -> Build:
     never = [call for call in build.calls if call.reason and (call.program, call.kind, *call.sizes.items()) not in here]
     file = folder / f"{TEXTS}.npz"
     texts = compare_texts(load_writing(file), runner) if file.is_file() else None
-    return replace(build, calls=(*calls, *never), texts=texts, reason=None, quality=None)
+    return replace(build, calls=(*calls, *never), texts=texts, reason=None if calls else NO_SAMPLES, quality=None)

@@ -49,6 +49,15 @@ def test_bench_prints_tables_and_says_what_cannot_run(run: Any, tmp_path: Path, 
     assert picture.is_file()
 
 
+def test_bench_leaves_with_3_where_no_build_runs(run: Any, tmp_path: Path, quick: None) -> None:
+    sealed(tmp_path / "b", "onnx/fp32", "onnx/fp16")
+    picture = tmp_path / "bench.png"
+    code, out, _ = run("bench", str(tmp_path / "b"), "-t", "onnx/fp16", "--rounds", "2", "-o", str(picture))
+    assert code == 3
+    assert "onnx/fp16 cannot run here" in out
+    assert not picture.exists()
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

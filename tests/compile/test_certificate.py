@@ -55,7 +55,8 @@ def test_what_there_is_no_time_or_memory_for_is_not_passed(
     reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = EagerRunner(reference.programs)
-    calls, _ = certify(reference, runner, -1)
+    calls, texts = certify(reference, runner, -1)
+    assert texts is None
     assert {call.status(1.0) for call in calls} == {NOT_RUN}
     assert "s are left" in (calls[-1].reason or "")
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))

@@ -11,13 +11,14 @@ from atinuke.compile.module import build
 from atinuke.compile.programs import programs
 from atinuke.compile.proof import WIDE, Target, prove
 from atinuke.compile.samples import draw, example
+from atinuke.core.errors import AtinukeError
 from atinuke.runtime.parity import FAILED, PASSED, Build
 from tests.compile.faults import WRONG_AT, MemoryBuilder, faulty
 
 LINE = "faulty.yaml:11"
 
 
-def proved(fault: str, precision: str, folder: Path) -> tuple[Build, MemoryBuilder]:
+def proved(fault: str, precision: str, folder: Path, seconds: float = 60) -> tuple[Build, MemoryBuilder]:
     torch.manual_seed(0)
     checked = faulty(fault)
     made = programs(checked, build(checked))
@@ -25,7 +26,7 @@ def proved(fault: str, precision: str, folder: Path) -> tuple[Build, MemoryBuild
     builder = MemoryBuilder()
     target = Target(f"memory/{precision}", builder, builder.open_runner)
     work = Work(made, inputs, precision)
-    return prove(target, work, Reference(checked, made), folder, 60, lambda what, done, of: None), builder
+    return prove(target, work, Reference(checked, made), folder, seconds, lambda what, done, of: None), builder
 
 
 def test_what_is_wrong_at_one_length_only_is_caught_and_named(tmp_path: Path) -> None:
@@ -35,6 +36,13 @@ def test_what_is_wrong_at_one_length_only_is_caught_and_named(tmp_path: Path) ->
     assert found.blame.startswith(f"stack.0.N (faults:fault.off), {LINE}: error ")
     wrong = {call.sizes["sequence"] for call in found.calls if call.status(found.budget) == FAILED}
     assert wrong == {WRONG_AT}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_build_of_which_nothing_was_compared_is_refused(tmp_path: Path, precision: str) -> None:
+    told = f"nothing of memory/{precision} could be compared: would take about .* s are left\n.*allow more --minutes"
+    with pytest.raises(AtinukeError, match=told):
+        proved("large", precision, tmp_path, seconds=-1)
 
 
 def test_a_norm_that_overflows_in_half_is_kept_in_float32(tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from atinuke.compile.builder import Builder, Work
-from atinuke.compile.certificate import BUDGETS
 from atinuke.compile.module import build
 from atinuke.compile.proof import CLEAN
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.deploy import OverBudgetError, Subject, compile_bundle, find_builders
-from atinuke.runtime.parity import FAILED, PASSED, read_parity
+from atinuke.runtime.parity import BUDGETS, FAILED, PASSED, read_parity
 from tests.compile.faults import faulty
 
 for package in ("onnx", "onnxscript", "onnxruntime"):

@@ -12,6 +12,7 @@ from atinuke.core.errors import AtinukeError
 from atinuke.runtime.interface import Port
 from atinuke.runtime.parity import (
     FAILED,
+    FORMAT,
     NOT_RUN,
     PARTLY,
     PASSED,
@@ -122,6 +123,17 @@ def test_a_damaged_certificate_is_refused(tmp_path: Path, text: str, says: str) 
 
 def test_a_certificate_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "parity.json"
-    file.write_text('{"atinuke": 2}')
+    file.write_text(f'{{"atinuke": {FORMAT + 1}}}')
     with pytest.raises(AtinukeError, match="format"):
+        read_parity(file)
+
+
+def test_a_budget_is_at_most_that_of_the_precision_unless_that_is_somebody_elses(tmp_path: Path) -> None:
+    file = tmp_path / "parity.json"
+    write_parity(file, Parity("drawn", (Build("mine/fp6", 0.5, (GOOD,)), Build("mine/fp16", 1e-3, (GOOD,))), {}))
+    assert [build.budget for build in read_parity(file).builds] == [0.5, 1e-3]
+    write_parity(file, Parity("drawn", (Build("onnx/fp16", 1.1e-2, (GOOD,)),), {}))
+    with pytest.raises(
+        AtinukeError, match=r"builds\[0\].budget must be at most 0.01, the budget of onnx/fp16, not 0.011"
+    ):
         read_parity(file)
