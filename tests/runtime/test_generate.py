@@ -68,15 +68,15 @@ def test_a_stream_is_the_text_while_it_is_written(opened: Model) -> None:
     for row, one in enumerate(expected):
         assert "".join(text for number, text in shown if number == row) == one.text
     calls = 0
-    call = opened.runner.call
+    step = opened.runner.step
 
-    def counted(program: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def counted(program: str, feeds: dict[str, np.ndarray], memory: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         nonlocal calls
         calls += 1
-        return call(program, feeds)
+        return step(program, feeds, memory)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opened.runner, "call", counted)
+        patch.setattr(opened.runner, "step", counted)
         next(opened.stream(["Some"], temperature=0, max_new_tokens=90))
     assert 1 <= calls < 10, "the first piece does not wait for the last"
 
