@@ -1,5 +1,6 @@
 """`atinuke bench`: latency side by side."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,7 +105,7 @@ def tables(report: "Report") -> list[Any]:
         for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
         for f in figures:
-            times = [f"{value:,.2f}" for value in (f.p50, f.p95, f.p99)]
+            times = [_milliseconds(value) for value in (f.p50, f.p95, f.p99)]
             limit = "" if f.limit is None else f"{f.limit:.0%}"
             last = (f"{f.rate:,.0f}", f"{f.ratio:.2f}", limit, f"{f.difference:.1e}", f"{f.first_call:.2f}")
             table.add_row(f.way, *times, *last)
@@ -117,3 +118,8 @@ def tables(report: "Report") -> list[Any]:
     if alone.row_count:
         found.append(alone)
     return [*found, *(f"{way.name} cannot run here: {way.why}" for way in report.ways if way.why)]
+
+
+def _milliseconds(value: float) -> str:
+    """With three significant digits, and every digit before the point."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atinuke.cli.say import NONE, AsJson, say, say_json
-from atinuke.core.errors import fail
+from atinuke.core.errors import fail, first_line
 
 if TYPE_CHECKING:
     from atinuke.runtime.interface import Array
     from atinuke.runtime.model import Model
 
 BEST = 5  # classes that are shown
+TARGET = "onnx/int8; else the first that can run here. Machine code (aot, tensorrt) runs only if it is named."
 
 
 def run(
@@ -33,7 +34,7 @@ def run(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", "-t", help="onnx/int8; else the first that can run here.", metavar="TARGET/PRECISION"),
+        typer.Option("--target", "-t", help=TARGET, metavar="TARGET/PRECISION"),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Use so many threads.", min=1)] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="At most so many new tokens; 128, or what fits.")] = None,
@@ -52,8 +53,9 @@ def run(
     from atinuke.runtime.model import load
 
     model = load(bundle, target, threads)
+    _require_way(model, arrays is not None)
     texts = [sys.stdin.read() if one == "-" else one for one in text]
-    if model.bundle.text is not None and model.writes and arrays is None:
+    if model.writes:
         if output:
             raise fail("a text is no array", where="--output", fix="leave it out")
         settings = {
@@ -75,6 +77,29 @@ def run(
     _answer(model, model(**feeds), output, json)
 
 
+def _require_way(model: "Model", arrays: bool) -> None:
+    """Refuses arrays where a model runs in steps, and anything else where nothing says how it is read."""
+    if model.writes and (arrays or model.bundle.text is None):
+        told = f"its programs {', '.join(model.bundle.programs)} hand on a memory from call to call"
+        other = "give --text" if model.bundle.text else "compile a run that was trained on texts"
+        fix = f"{other}, or call `model.runner.step` from Python"
+        raise fail("the model runs in steps, which this command takes from texts only", told, fix=fix)
+    if not (model.writes or model.reads or arrays):
+        told = ", ".join(str(port) for one in model.bundle.programs.values() for port in one.given)
+        fix = "give arrays: --input FILE.npz, or compile a run, which knows how its inputs are read"
+        raise fail("the bundle does not say how its inputs are read", told, fix=fix)
+
+
+def _require_rows(model: "Model", rows: int, what: str) -> None:
+    """Refuses more than the batch has room for."""
+    from atinuke.runtime.interface import BATCH
+
+    most = model.bundle.axes[BATCH][1] if BATCH in model.bundle.axes else rows
+    if rows > most:
+        told = f"it was compiled for a batch of {most}"
+        raise fail(f"{rows} {what} are too many at once", told, fix=f"give at most {most} {what} at a time")
+
+
 def _values(model: "Model", kinds: Mapping[str, Sequence[str]], given: Sequence[str]) -> dict[str, list[Any]]:
     """What was given, by field: a kind stands for the only field of that kind."""
     found: dict[str, list[Any]] = {}
@@ -84,7 +109,7 @@ def _values(model: "Model", kinds: Mapping[str, Sequence[str]], given: Sequence[
         there = [name for name, field in model.reads.items() if field["name"] == kind]
         if len(there) != 1:
             reads = ", ".join(f"{name} ({field['name']})" for name, field in model.reads.items())
-            told = f"it reads {reads or 'nothing but arrays'}"
+            told = f"it reads {reads}" if reads else "it goes on from --text"
             what = f"the model reads {'several' if there else 'no'} {kind}"
             raise fail(what, told, where=f"--{kind}", fix="use --given FIELD=VALUE" if there else None)
         found[there[0]] = list(values)
@@ -98,6 +123,8 @@ def _values(model: "Model", kinds: Mapping[str, Sequence[str]], given: Sequence[
             if len(values) % 2:
                 raise fail(f"`{name}` takes two texts a row", f"got {len(values)}", fix="give two, one after the other")
             found[name] = [values[i : i + 2] for i in range(0, len(values), 2)]
+        is_text = model.reads.get(name, {}).get("name") == "text"
+        _require_rows(model, len(found[name]), "texts" if is_text else f"values of `{name}`")
     return found
 
 
@@ -120,6 +147,7 @@ def _write(
     prompts = list(texts) if texts and not source else [""] * rows
     if not feeds and not texts and not model.begins:
         raise fail("there is nothing to go on from", fix="give a beginning: --text 'Once upon a time'")
+    _require_rows(model, len(prompts), "texts")
     wanted = Settings.read(max_new_tokens=model.room(prompts) if most is None else most, **settings)
     if json:
         found = model.generate(prompts, wanted, given=feeds)
@@ -143,29 +171,30 @@ def _answer(model: "Model", outputs: "dict[str, Array]", output: Path | None, js
     """Tells classes, labels, or shapes and values; saves arrays if wanted."""
     import numpy as np
 
+    from atinuke.runtime.ctc import BLANK
+
     if output:
         from atinuke.core.files import replacing
 
         with replacing(output) as draft, draft.open("wb") as file:
             np.savez(file, **outputs)  # type: ignore[arg-type]
-    plain: dict[str, Any] = {}
-    for name, array in outputs.items():
-        names = model.bundle.classes.get(name)
-        if names is None:
-            plain[name] = array.tolist()
-        elif array.ndim == 3:
-            plain[name] = model.labels(name, outputs)
-        else:
-            plain[name] = [dict(row[:BEST]) for row in model.best(name, array)]
+    named: dict[str, list[Any]] = {}
+    for name, classes in model.bundle.classes.items():
+        array = outputs[name]
+        if array.ndim == 3 and BLANK in classes:
+            named[name] = model.labels(name, outputs)
+        elif array.ndim == 2:
+            named[name] = [dict(row[:BEST]) for row in model.best(name, array)]
     if json:
+        plain = {name: named[name] if name in named else array.tolist() for name, array in outputs.items()}
         say_json({"target": model.build, "outputs": plain})
         return
     for name, array in outputs.items():
-        if name not in model.bundle.classes:
+        if name not in named:
             head = f"{name}: {array.dtype}[{', '.join(map(str, array.shape))}]"
             say(head, f"  {np.array2string(array, threshold=20, edgeitems=3, prefix='  ')}")
             continue
-        for row in plain[name]:
+        for row in named[name]:
             if isinstance(row, dict):
                 say(*(f"{share:7.1%}  {one}" for one, share in row.items()), "")
             else:
@@ -181,8 +210,13 @@ def _said(model: "Model") -> None:
 def _arrays(path: Path) -> "dict[str, Array]":
     import numpy as np
 
+    fix = "save one with numpy.savez"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError) as error:
-        raise fail("is not a file of arrays", str(error), where=str(path), fix="save one with numpy.savez") from None
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            found = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else None
+    except Exception as error:  # whatever zip, zlib and numpy have against it
+        raise fail("is not a file of arrays", first_line(error), where=str(path), fix=fix) from None
+    if found is None or not all(isinstance(array, np.ndarray) for array in found.values()):
+        raise fail("is not a file of arrays by name", where=str(path), fix=fix)
+    return found

@@ -29,7 +29,8 @@ def alone(folder: Path, build: str, sizes: Mapping[str, int], threads: int | Non
         return Alone(**json.loads(done.stdout.splitlines()[-1]))
     if done.returncode < 0:
         return f"its engine crashed (signal {-done.returncode})"
-    return done.stderr.strip().splitlines()[-1]
+    told = done.stderr.strip().splitlines()
+    return told[-1] if told else f"its process ended with code {done.returncode}, and said nothing"
 
 
 def peak() -> int | None:

@@ -18,6 +18,8 @@ MACHINE = "machine.json"
 class AotRunner(TorchRunner):
     """One package a program, on the CPU."""
 
+    native = True
+
     def __init__(
         self,
         folder: Path,
@@ -41,11 +43,12 @@ class AotRunner(TorchRunner):
 
 
 def this_machine() -> dict[str, Any]:
-    """What native code depends on: torch's version, the kind of machine, and the instructions that it has."""
+    """What native code depends on: torch's version, the kind of machine, and the instructions that it has; raises
+    NotHereError where torch cannot tell them."""
     import torch
 
     if not hasattr(torch.cpu, "get_capabilities"):
-        raise fail(
+        raise not_here(
             f"torch {torch.__version__} cannot tell the machine's instructions", fix="install torch 2.13 or newer"
         )
     return {

@@ -85,7 +85,8 @@ def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
                 if target.stat().st_size != entry.file_size:
                     raise EOFError(f"{entry.filename} is shorter than it says")
     except _BROKEN as error:
-        raise fail(f"is no .zip that can be read: {brief(str(error))}", where=where) from None
+        what = "is no .zip that can be read: it is damaged or cut short"
+        raise fail(what, brief(str(error)), where=where, fix="copy it anew") from None
     except OSError as error:
         raise fail(f"cannot be unpacked: {error.strerror or error}", where=where) from None
 

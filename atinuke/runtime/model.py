@@ -27,10 +27,12 @@ def load(bundle: str | Path, build: str | None = None, threads: int | None = Non
     """The model in a bundle's folder.
 
     `build` is a target and its precision, such as `onnx/int8`; where none is said it is the bundle's first whose engine
-    this machine has (`Model.build` tells which). A call uses `threads` threads (None: as many as the engine likes).
+    this machine has (`Model.build` tells which). Builds whose files hold machine code (`aot`, `tensorrt`) can do
+    whatever a program can, so they run only when they are named: name one if you trust where the bundle comes from.
+    A call uses `threads` threads (None: as many as the engine likes).
 
     Raises:
-        AtinukeError: there is no such bundle or build, or this machine cannot run it.
+        AtinukeError: there is no such bundle or build, this machine cannot run it, or only machine code could run here.
     """
     opened = open_bundle(Path(bundle))
     build = _first(opened) if build is None else build
@@ -38,14 +40,27 @@ def load(bundle: str | Path, build: str | None = None, threads: int | None = Non
 
 
 def _first(bundle: Bundle) -> str:
-    """The first build whose engine is here."""
+    """The first build whose engine is here and whose files hold no machine code."""
     lacks = {}
+    native = []
     for build in bundle.builds:
         runner = runner_of(build.rpartition("/")[0])
-        lacks[build] = runner.missing()
-        if lacks[build] is None:
+        lack = runner.missing()
+        if lack is not None:
+            lacks[build] = lack
+        elif runner.native:
+            native.append(build)
+        else:
             return build
-    told = (f"{build} needs {lack}" for build, lack in lacks.items())
+    told = [f"{build} needs {lack}" for build, lack in lacks.items()]
+    if native:
+        raise fail(
+            "only machine code of the bundle could run here, and that must be asked for",
+            f"it has {', '.join(native)}",
+            *told,
+            where=str(bundle.folder),
+            fix=f"if you trust where the bundle comes from, name the build: {native[0]}",
+        )
     raise fail("this machine can run none of its builds", *told, where=str(bundle.folder), fix="see `atinuke doctor`")
 
 
@@ -217,7 +232,10 @@ class Model:
 
     def labels(self, output: str, outputs: Mapping[str, Array]) -> list[list[str]]:
         """What each row says, by name: the likeliest alignment of CTC's scores `[batch, frames, classes]`, whose blank
-        has no name. Frames that a mask among the outputs hides do not count."""
+        has no name. Frames that a mask among the outputs hides do not count. Raises AtinukeError where no class is a
+        blank."""
+        if BLANK not in self.bundle.classes[output]:
+            raise fail(f"no class of `{output}` is CTC's blank", f"it has {', '.join(self.bundle.classes[output][:5])}")
         names, ports = self.bundle.classes[output], self.bundle.programs["forward"].outputs
         scores = outputs[output]
         frames = next(port for port in ports if port.name == output).shape[:2]

@@ -29,7 +29,8 @@ class Runner(ABC):
 
     `programs` and `axes` are those of the bundle; `precision` is what the folder was built in; a call uses `threads`
     threads (None: as many as the engine likes). `packages` are what must be installed to run, by the name that is
-    imported, and `extra` is the extra of Atinuke that brings them.
+    imported, and `extra` is the extra of Atinuke that brings them. `native` says that the files hold machine code,
+    which can do whatever a program can: such a build runs only when it is named.
 
     Raises:
         NotHereError: this machine lacks the engine, or what the engine needs.
@@ -38,6 +39,7 @@ class Runner(ABC):
 
     packages: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    native: ClassVar[bool] = False
 
     @classmethod
     def missing(cls) -> str | None:

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 
 from atinuke.runtime.bundle import Bundle
 from atinuke.runtime.interface import Interface, Port, work_out
+from atinuke.runtime.model import runner_of
 
 _FEW = 8  # tokens
 
 STREAM = """\
 import atinuke.runtime
 
-model = atinuke.runtime.load(".")
+model = {load}
 for row, text in model.stream(["Once upon a time"], temperature=0.8, seed=1, max_new_tokens=20):
     print(text, end="", flush=True)"""
 CPP = """\
@@ -22,7 +23,7 @@ def with_atinuke(bundle: Bundle) -> Iterable[str]:
     """On the command line and from Python."""
     yield f"```sh\npip install 'atinuke[runtime]'\n{_command(bundle)}\n```"
     if bundle.text and "prepare" not in bundle.programs and "decode" in bundle.programs:
-        yield f"From Python:\n\n```python\n{STREAM}\n```"
+        yield f"From Python:\n\n```python\n{STREAM.replace('{load}', _load(bundle))}\n```"
     name, interface = next(iter(bundle.programs.items()))
     sizes, program = example(bundle), _quoted(name)
     memory, call = "", f"model({program}, **feeds)"
@@ -34,7 +35,7 @@ def with_atinuke(bundle: Bundle) -> Iterable[str]:
 import atinuke.runtime
 import numpy as np
 
-model = atinuke.runtime.load(".")
+model = {_load(bundle)}
 feeds = {{
 {_feeds(interface, sizes)}
 }}
@@ -75,7 +76,19 @@ def _command(bundle: Bundle) -> str:
         for kind, example in (("text", '"..."'), ("image", "picture.png"), ("audio", "sound.wav"))
         if any(field["name"] == kind for field in bundle.fields.values()) or (kind == "text" and bundle.text)
     ]
-    return " ".join(["atinuke run .", *given])
+    named = _named(bundle)
+    return " ".join(["atinuke run .", *([f"--target {named}"] if named else []), *given])
+
+
+def _load(bundle: Bundle) -> str:
+    named = _named(bundle)
+    return f'atinuke.runtime.load(".", "{named}")' if named else 'atinuke.runtime.load(".")'
+
+
+def _named(bundle: Bundle) -> str | None:
+    """The build that must be named, where all are machine code."""
+    native = all(runner_of(build.rpartition("/")[0]).native for build in bundle.builds)
+    return bundle.builds[0] if native else None
 
 
 def _zeros(port: Port, sizes: Mapping[str, int]) -> str:

@@ -76,6 +76,7 @@ class TensorRTRunner(Runner):
 
     packages = LIBRARIES[:1]
     extra = "tensorrt"
+    native = True
 
     @classmethod
     def missing(cls) -> str | None:
@@ -98,7 +99,7 @@ class TensorRTRunner(Runner):
             if name not in manifest.engines:
                 raise fail(f"there is no engine of `{name}`", where=str(folder / MANIFEST))
         for engine in (engine for name in programs for engine in manifest.engines[name]):
-            _check_size(folder / engine.file, engine.size)
+            check_size(folder / engine.file, engine.size)
         lib = library(manifest.library)
         if lib.version != manifest.version:
             raise not_here(
@@ -193,7 +194,8 @@ def _choose(engines: tuple[Engine, ...], capability: int, where: str) -> Engine:
     )
 
 
-def _check_size(file: Path, size: int) -> None:
+def check_size(file: Path, size: int) -> None:
+    """Refuses an engine's file that is missing, a link, or of another size than its manifest says."""
     if file.is_symlink() or not file.is_file():
         raise fail("there is no such engine", where=str(file))
     if file.stat().st_size != size:

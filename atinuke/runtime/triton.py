@@ -115,6 +115,7 @@ def _scheduled(scheduling: Scheduling, rows: int) -> list[str]:
         kind = f" kind: KIND_{scheduling.device.upper()}" if scheduling.device else ""
         lines.append(f"instance_group [ {{ count: {scheduling.instances or 1}{kind} }} ]")
     if rows:
+        lines.append("# only requests whose tensors have equal shapes, but for the batch, share a call")
         delay = f"max_queue_delay_microseconds: {scheduling.delay} " if scheduling.delay else ""
         lines.append(f"dynamic_batching {{ {delay}}}")
     return lines

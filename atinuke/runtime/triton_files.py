@@ -3,7 +3,6 @@
 Source: the READMEs of Triton's onnxruntime, openvino, tensorrt and pytorch backends.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from atinuke.core.errors import Mistake, fail, raise_all
 from atinuke.core.names import close
 from atinuke.runtime.bundle import Bundle
 from atinuke.runtime.interface import Axes, Interface, Port, settled
+from atinuke.runtime.strict import Value, read_json
+from atinuke.runtime.tensorrt import check_size, read_manifest
+from atinuke.runtime.tensorrt_library import MANIFEST
 
 Device = Literal["cpu", "gpu"]
 Declared = tuple[list[Port], list[Port]]
@@ -155,31 +157,35 @@ def _openvino(file: Path) -> Declared:
 
 def _engine(place: Path, program: str) -> Path:
     """The one engine of a program, where classic TensorRT has built it."""
-    manifest = json.loads((place / "engine.json").read_text(encoding="utf-8"))
-    if manifest["library"] != "tensorrt":
+    manifest = read_manifest(place)
+    if manifest.library != "tensorrt":
         raise fail(
-            f"Triton cannot serve engines of {manifest['library']}",
+            f"Triton cannot serve engines of {manifest.library}",
             "its backend runs plans of classic TensorRT, for the very GPU that they were built on",
             fix="export a build for onnx, or compile for tensorrt on the server with classic TensorRT",
         )
-    return place / str(manifest["engines"][program][0]["file"])
+    if program not in manifest.engines:
+        raise fail(f"there is no engine of `{program}`", where=str(place / MANIFEST), fix="compile the bundle again")
+    engine = manifest.engines[program][0]
+    check_size(place / engine.file, engine.size)
+    return place / engine.file
 
 
 def _tensorrt(file: Path) -> Declared:
     """As the library read the network when it built the engine, which only a GPU can look into."""
     program = file.name.partition(".")[0]
-    told = json.loads((file.parent / f"{program}.layers.json").read_text(encoding="utf-8"))
+    told = read_json(file.parent / f"{program}.layers.json").record("program", "inputs", "outputs", "profile", "layers")
     numpy = {"FLOAT": "float32", "HALF": "float16"}
 
-    def ports(found: Iterable[Any]) -> list[Port]:
-        return [
-            Port(
-                one["name"],
-                numpy.get(one["dtype"], one["dtype"].lower()),
-                tuple("?" if size < 0 else size for size in one["shape"]),
-            )
-            for one in found
-        ]
+    def port(value: Value) -> Port:
+        one = value.record("name", "dtype", "shape")
+        dtype, sizes = one["dtype"].text(), (size.whole(-1) for size in one["shape"].items())
+        return Port(
+            one["name"].text(), numpy.get(dtype, dtype.lower()), tuple("?" if size < 0 else size for size in sizes)
+        )
+
+    def ports(value: Value) -> list[Port]:
+        return [port(one) for one in value.items()]
 
     return ports(told["inputs"]), ports(told["outputs"])
 

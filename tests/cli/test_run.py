@@ -3,14 +3,18 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from atinuke import runtime
+from atinuke.runtime.seal import seal
 from tests.pipelines.media import picture
+from tests.runtime.bundles import MADE
 from tests.runtime.conftest import Deployed, classifier, decoder, translator  # noqa: F401 - fixtures
+from tests.runtime.programs import ROWS, bundle_of
 from tests.test_imports import ROOT, imported
 
 ABSENT = ("torch", "sympy", "jaxtyping", "yaml", "safetensors", "tokenizers", "onnx", "matplotlib")
@@ -157,3 +161,50 @@ def test_the_runtime_in_an_empty_environment(decoder: Deployed, tmp_path: Path) 
     command = [python.with_name("atinuke"), "run", decoder.folder, *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["texts"][0]["text"] == expected.text
+
+
+@pytest.mark.parametrize("damage", ["array", "cut", "changed", "text", "absent"])
+def test_damaged_arrays_are_one_clear_error(run, classifier: Deployed, tmp_path: Path, damage: str) -> None:  # noqa: F811
+    file = tmp_path / "x.npz"
+    np.savez_compressed(file, pixel_values=np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8))
+    content = bytearray(file.read_bytes())
+    if damage == "array":
+        file = tmp_path / "x.npy"
+        np.save(file, np.zeros(3))
+    elif damage == "cut":
+        file.write_bytes(content[:-30])
+    elif damage == "changed":
+        middle = len(content) // 3
+        content[middle : middle + 20] = bytes(20)
+        file.write_bytes(content)
+    elif damage == "text":
+        with zipfile.ZipFile(file, "w") as whole:
+            whole.writestr("pixel_values", "text")
+    else:
+        file.unlink()
+    code, out, err = run("run", classifier.folder, "--input", file)
+    assert (code, out) == (2, "")
+    assert "is not a file of arrays" in err
+    assert "Traceback" not in err
+
+
+def test_what_a_writer_does_not_take(run, decoder: Deployed, tmp_path: Path) -> None:  # noqa: F811
+    np.savez(tmp_path / "x.npz", input_ids=np.zeros((1, 1), np.int64))
+    _, _, err = run("run", decoder.folder, "--input", tmp_path / "x.npz")
+    assert "give --text, or call `model.runner.step` from Python" in err
+    _, _, err = run("run", decoder.folder, "--image", "x.png", "--text", "a")
+    assert "the model reads no image\n  it goes on from --text" in err
+    _, _, err = run("run", decoder.folder, *(["--text", "a"] * 9))
+    assert "give at most 8 texts at a time" in err
+
+
+def test_a_graph_without_fields_takes_arrays(run, tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path / "b", ROWS)
+    seal(bundle, MADE)
+    _, _, err = run("run", bundle.folder, "--text", "a")
+    assert "the bundle does not say how its inputs are read\n  pixels: uint8" in err
+    assert "give arrays: --input FILE.npz, or compile a run" in err
+    np.savez(tmp_path / "x.npz", pixels=np.zeros((1, 3, 2), np.uint8), mask=np.ones(1, bool))
+    code, out, err = run("run", bundle.folder, "--input", tmp_path / "x.npz", "--json")
+    assert code == 0, err
+    assert json.loads(out)["outputs"]["scores"] == [[0.0]]  # zeros of the rows, whatever it says

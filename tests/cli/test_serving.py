@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from atinuke.cli.bench import _milliseconds
 from atinuke.runtime import bench
 from atinuke.runtime.limits import Limits
 from atinuke.runtime.seal import seal
@@ -85,3 +86,11 @@ def test_export_triton_says_what_it_wrote_and_whose_loop_it_is(run: Any, tmp_pat
     code, _, err = run("export", "triton", str(tmp_path / "b"), str(tmp_path / "models"))
     assert code == 2
     assert "is there already" in err
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.0, "0"), (0.0798, "0.0798"), (0.5, "0.500"), (12.34, "12.3"), (123.4, "123"), (4321, "4,321")],
+)
+def test_times_have_three_significant_digits(value: float, told: str) -> None:
+    assert _milliseconds(value) == told

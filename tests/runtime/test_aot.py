@@ -7,6 +7,7 @@ import pytest
 
 from atinuke.core.errors import AtinukeError
 from atinuke.runtime.aot import MACHINE, AotRunner, require_machine, this_machine
+from atinuke.runtime.runner import NotHereError
 
 
 @pytest.fixture
@@ -60,3 +61,9 @@ def test_a_damaged_package_is_refused(file: Path) -> None:
     (file.parent / "forward.pt2").unlink()
     with pytest.raises(AtinukeError, match="torch cannot open the package"):
         AotRunner(file.parent, {"forward": None}, {}, "fp32")
+
+
+def test_a_torch_that_cannot_tell_the_instructions_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("torch.cpu.get_capabilities")
+    with pytest.raises(NotHereError, match="cannot tell the machine's instructions"):
+        this_machine()

@@ -242,7 +242,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "inside.zip", "w") as whole:
         whole.writestr(f"bundle/{LOCK}", b"{}")
     for name, says in (
-        ("text", "is no .zip that can be read"),
+        ("text", "is no .zip that can be read: it is damaged or cut short"),
         ("inside.zip", "it has no atinuke.lock"),
         ("none.zip", "there is no such bundle"),
         ("a\0b", "there is no such bundle"),

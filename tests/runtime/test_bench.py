@@ -1,5 +1,6 @@
 """The structure of a bench, never its times."""
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,9 @@ def test_numbers_are_such_as_every_vocabulary_has() -> None:
     random = np.random.default_rng(0)
     ids = bench._value(Port("input_ids", "int64", ("batch", 64)), {"batch": 2}, random)
     assert set(np.unique(ids)) == {0, 1}
+
+
+def test_a_process_that_says_nothing_is_told_by_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.CompletedProcess([], 3, "", " \n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert alone(tmp_path, "onnx/fp32", {}, None) == "its process ended with code 3, and said nothing"

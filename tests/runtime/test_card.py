@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from atinuke.core.errors import AtinukeError
 from atinuke.runtime.bundle import CARD, PARITY, open_bundle
 from atinuke.runtime.parity import write_parity
 from atinuke.runtime.seal import reseal
+from atinuke.runtime.snippets import with_atinuke
 from tests.runtime.bundles import CERTIFICATE, forward_bundle, text_bundle, write
 from tests.runtime.conftest import Deployed
 
@@ -131,3 +133,12 @@ def test_the_code_of_a_translators_card_prepares_first(translator: Deployed) -> 
     with_atinuke, with_onnxruntime = programs(translator.folder)
     assert "prepared" in printed(with_atinuke, translator.folder)
     assert len(printed(with_onnxruntime, translator.folder).split()) == 4
+
+
+@pytest.mark.parametrize(("builds", "named"), [(("aot/fp32",), True), (("aot/fp32", "onnx/fp32"), False)])
+def test_the_card_names_a_build_where_all_are_machine_code(
+    tmp_path: Path, builds: tuple[str, ...], named: bool
+) -> None:
+    told = "\n".join(with_atinuke(replace(forward_bundle(tmp_path), builds=builds)))
+    assert ("atinuke run . --target aot/fp32" in told) == named
+    assert ('load(".", "aot/fp32")' in told) == named

@@ -12,8 +12,9 @@ from atinuke.pipelines.collate import collate
 from atinuke.pipelines.fields import Text, decode
 from atinuke.pipelines.rows import Row
 from atinuke.runtime import fields
+from atinuke.runtime.bundle import Bundle
 from atinuke.runtime.interface import Interface, Port
-from atinuke.runtime.model import Model
+from atinuke.runtime.model import Model, _first, runner_of
 from atinuke.runtime.runner import Runner
 from tests.pipelines.media import picture
 from tests.runtime.conftest import BYTES, IMAGE, TEXT, Deployed
@@ -110,3 +111,38 @@ def test_ctc_labels_leave_out_blanks_and_hidden_frames(decoder: Deployed) -> Non
     scores = np.eye(3, dtype=np.float32)[path]
     mask = np.array([[True] * 6, [True] * 4 + [False] * 2])
     assert model.labels("scores", {"scores": scores, "mask": mask}) == [["a", "a", "b"], ["b", "b"]]
+
+
+def test_no_blank_among_the_classes_is_told(classifier: Deployed) -> None:
+    with pytest.raises(AtinukeError, match="no class of `logits` is CTC's blank\n  it has owl, fox, bee"):
+        runtime.load(classifier.folder).labels("logits", {})
+
+
+class Native(Said):
+    native = True
+
+
+class Absent(Said):
+    @classmethod
+    def missing(cls) -> str:
+        return "a GPU"
+
+
+def test_machine_code_runs_only_if_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the builds are ordered, and whether or not anything else can run here."""
+    runners: dict[str, type[Runner]] = {"aot": Native, "onnx": Said, "tensorrt": Absent}
+    monkeypatch.setattr("atinuke.runtime.model.runner_of", runners.__getitem__)
+
+    def first(*builds: str) -> str:
+        return _first(Bundle(tmp_path, "x", {}, {}, None, {}, {}, builds))
+
+    assert first("aot/fp32", "tensorrt/fp16", "onnx/fp32") == "onnx/fp32"
+    with pytest.raises(AtinukeError, match="only machine code") as error:
+        first("tensorrt/fp16", "aot/fp32")
+    assert error.value.mistakes[0].details == ("it has aot/fp32", "tensorrt/fp16 needs a GPU")
+    assert error.value.mistakes[0].fix == "if you trust where the bundle comes from, name the build: aot/fp32"
+
+
+def test_which_targets_are_machine_code() -> None:
+    targets = ("onnx", "openvino", "tensorrt", "aot", "inductor", "executorch")
+    assert {name for name in targets if runner_of(name).native} == {"tensorrt", "aot"}

@@ -215,7 +215,8 @@ def test_plans_of_classic_tensorrt_are_served_and_no_others(tmp_path: Path, prot
         ]
         for way, ports in (("inputs", ROWS["forward"].inputs), ("outputs", ROWS["forward"].outputs))
     }
-    (place / "forward.layers.json").write_text(json.dumps(told))
+    network = {"program": "forward", "profile": {}, "layers": []}
+    (place / "forward.layers.json").write_text(json.dumps({**network, **told}))
     if library != "tensorrt":
         with pytest.raises(AtinukeError, match="cannot serve engines of tensorrt_rtx"):
             export_triton(bundle, "tensorrt/fp16", tmp_path / "models")
@@ -226,6 +227,37 @@ def test_plans_of_classic_tensorrt_are_served_and_no_others(tmp_path: Path, prot
     assert config.instance_group[0].kind == proto.ModelInstanceGroup.KIND_GPU
     assert [path.name for path in (tmp_path / "models" / "little" / "1").iterdir()] == ["model.plan"]
     told["inputs"][0]["dtype"] = "FLOAT"
-    (place / "forward.layers.json").write_text(json.dumps(told))
+    (place / "forward.layers.json").write_text(json.dumps({**network, **told}))
     with pytest.raises(AtinukeError, match=r"`pixels: .*is another in the file"):
         export_triton(bundle, "tensorrt/fp16", tmp_path / "others")
+
+
+ENGINE = {"file": "forward.engine", "size": 4, "capabilities": [90], "later": False}
+LIBRARY = {"library": "tensorrt", "version": "11.0"}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "layers", "told"),
+    [
+        ("{", "{}", "is not strict JSON"),
+        ({**LIBRARY, "engines": {"forward": [{**ENGINE, "file": "../../../secret.engine"}]}}, "{}", "a file's name"),
+        ({**LIBRARY, "engines": {"forward": [{**ENGINE, "size": 5}]}}, "{}", "is damaged: it has 4 bytes of 5"),
+        ({**LIBRARY, "engines": {"forward": []}}, "{}", "must be a list"),
+        ({**LIBRARY, "engines": {"decode": [ENGINE]}}, "{}", "there is no engine of `forward`"),
+        ({**LIBRARY, "engines": {"forward": [ENGINE]}}, None, "there is no such file"),
+        ({**LIBRARY, "engines": {"forward": [ENGINE]}}, "[]", "must be a mapping"),
+        ({**LIBRARY, "engines": {"forward": [ENGINE]}}, '{"inputs": NaN}', "NaN is not a number"),
+    ],
+)
+def test_a_manifest_of_engines_is_not_believed(tmp_path: Path, manifest: Any, layers: str | None, told: str) -> None:
+    bundle = Bundle(tmp_path / "b", "little", AXES, ROWS, None, {}, {}, ("tensorrt/fp16",))
+    place = bundle.place("tensorrt/fp16")
+    place.mkdir(parents=True)
+    for file in (place / "forward.engine", tmp_path / "b" / "secret.engine"):
+        file.write_bytes(b"plan")
+    (place / "engine.json").write_text(manifest if isinstance(manifest, str) else json.dumps(manifest))
+    if layers is not None:
+        (place / "forward.layers.json").write_text(layers)
+    with pytest.raises(AtinukeError, match=told):
+        export_triton(bundle, "tensorrt/fp16", tmp_path / "models")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
