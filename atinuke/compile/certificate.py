@@ -59,6 +59,23 @@ class EagerRunner(Runner):
         return {port.name: one.numpy() for port, one in zip(interface.outputs, outputs, strict=True)}
 
 
+class Noting(EagerRunner):
+    """Notes under `read` what the programs are given: the calls 1, 2, 4, 8 ... of each, so that a text is read at its
+    beginning and far on."""
+
+    def __init__(self, programs: Mapping[str, Program], read: Mapping[str, list[Feeds]]) -> None:
+        super().__init__(programs)
+        self.read = read
+        self.calls = dict.fromkeys(read, 0)
+
+    def call(self, program: str, feeds: Feeds) -> dict[str, Array]:
+        if program in self.read:
+            self.calls[program] += 1
+            if self.calls[program].bit_count() == 1:
+                self.read[program].append(dict(feeds))
+        return super().call(program, feeds)
+
+
 @dataclass(frozen=True)
 class Planned:
     """A call to be compared, and what it asks of this machine; of a drawn one the inputs follow from the sizes."""
@@ -90,6 +107,7 @@ class Reference:
             rooms[name] -= one.weight.stored
             if rooms[name] >= 0:
                 self.kept[name].append((one.call, *self._work_out(one)))
+        self.read: dict[str, list[Feeds]] = {name: [] for name in programs}
         self.writing = self._write(real)
 
     def answer(self, planned: Planned) -> tuple[Feeds, Feeds]:
@@ -100,10 +118,11 @@ class Reference:
         return self._work_out(planned)
 
     def calibration(self) -> dict[str, list[tuple[Tensor, ...]]]:
-        """Inputs of each program whose answers are kept: real ones, where there are any."""
+        """Inputs of each program whose answers are kept: real ones, where there are any. Of the programs of a text
+        these are what the real texts were gone on with."""
         found = {}
         for name, kept in self.kept.items():
-            real = [feeds for call, feeds, _ in kept if call.kind == REAL]
+            real = [feeds for call, feeds, _ in kept if call.kind == REAL] or self.read[name]
             ports = self.programs[name].interface.inputs
             batches = real or [feeds for _, feeds, _ in kept]
             found[name] = [tuple(torch.from_numpy(feeds[port.name]) for port in ports) for feeds in batches]
@@ -168,7 +187,8 @@ class Reference:
         steps = min(STEPS, axes[CAPACITY][1] - prompts.shape[1])
         if steps < 1:
             return None
-        found = [torch.from_numpy(scores) for scores in write_on(self.eager, given, prompts, steps)]
+        reader = Noting(self.programs, self.read if real else {})
+        found = [torch.from_numpy(scores) for scores in write_on(reader, given, prompts, steps)]
         best = [scores.topk(min(CHOICES, scores.shape[-1])) for scores in found]
         return Writing(
             given,

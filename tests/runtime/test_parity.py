@@ -1,5 +1,7 @@
 """When an output counts as the model's, and what the certificate makes of it."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from atinuke.runtime.parity import (
     read_parity,
     write_parity,
 )
+from atinuke.runtime.quality import Measured, Quality
 
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 
@@ -100,6 +103,25 @@ def test_a_certificate_is_read_as_it_was_written(tmp_path: Path) -> None:
     parity = Parity("2 validation rows", builds, {"forward": (Call("forward", "corner", {"batch": 1}),)})
     write_parity(tmp_path / "parity.json", parity)
     assert read_parity(tmp_path / "parity.json") == parity
+
+
+def test_figures_are_read_as_they_were_written_and_the_format_before_had_none(tmp_path: Path) -> None:
+    one = Measured(1000, 0.5, 2.0, 0.9, 0.8, 0.95)
+    quality = Quality("forward at batch=1", 1, "accuracy", "23 of 23 validation rows", replace(one, faster=1.0))
+    parity = Parity("drawn", (replace(build(GOOD), quality=one),), {}, quality)
+    file = tmp_path / "parity.json"
+    write_parity(file, parity)
+    assert read_parity(file) == parity
+    plain = json.loads(file.read_text())
+    file.write_text(json.dumps({**plain, "atinuke": 1}))
+    with pytest.raises(AtinukeError, match="quality is not known"):
+        read_parity(file)
+    del plain["quality"], plain["builds"][0]["quality"]
+    file.write_text(json.dumps({**plain, "atinuke": 1}))
+    assert read_parity(file) == Parity("drawn", (build(GOOD),), {})
+    file.write_text(json.dumps(plain))
+    with pytest.raises(AtinukeError, match="quality is missing"):
+        read_parity(file)
 
 
 @pytest.mark.parametrize(
