@@ -122,7 +122,8 @@ def try_cells(graph: str, form: str, target: str, precisions: Sequence[str]) -> 
                 continue
         status, kept = build.status, tuple(kept.node for kept in build.kept)
         error = build.worst[1].relative if build.worst else None
-        yield Cell(graph, form, target, precision, status, error, why or build.reason or "", kept)
+        why = (why or build.reason or "").replace(f"{ROOT}/", "")
+        yield Cell(graph, form, target, precision, status, error, why, kept)
 
 
 def in_process(graph: str, form: str, target: str, precisions: Sequence[str]) -> list[Cell]:
