@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,14 +180,18 @@ def start(folder: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_runs_go_on_with_what_is_missing(texts_on_disk: Path, number: signal.Signals) -> None:
     cache = texts_on_disk / "cache"
-    process = start(texts_on_disk)
-    assert process.stdout
-    process.stdout.readline()
-    while process.poll() is None and len(builds(cache)) < 2:
-        time.sleep(0.001)
-    process.send_signal(number)
-    process.wait()
-    whole = builds(cache)
+    for _ in range(5):  # on a busy machine the signal may come too late
+        shutil.rmtree(cache, ignore_errors=True)
+        process = start(texts_on_disk)
+        assert process.stdout
+        process.stdout.readline()
+        while process.poll() is None and len(builds(cache)) < 2:
+            time.sleep(0.001)
+        process.send_signal(number)
+        process.wait()
+        whole = builds(cache)
+        if len(whole) < 8:
+            break
     assert 2 <= len(whole) < 8
     assert number == signal.SIGKILL or not list(cache.glob("*.draft"))
     found = prepare([texts_on_disk / "texts"], trained(), cache, shard=1).train
