@@ -144,6 +144,7 @@ def test_progress_is_shown(tmp_path: Path) -> None:
     assert "tokens" in shown.getvalue()
 
 
+REPEATED = 60  # long enough for a signal to come in between
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -161,7 +162,7 @@ print(len(tokens), len(tokens.starts()), flush=True)
 def texts_on_disk(tmp_path: Path) -> Path:
     (tmp_path / "texts").mkdir()
     for number in range(8):
-        json_lines(tmp_path / "texts" / f"{number}.jsonl", TEXTS[number::8] * 20)
+        json_lines(tmp_path / "texts" / f"{number}.jsonl", TEXTS[number::8] * REPEATED)
     trained().save(tmp_path / "tokenizer.json")
     return tmp_path
 
@@ -195,7 +196,7 @@ def test_interrupted_runs_go_on_with_what_is_missing(texts_on_disk: Path, number
     assert 2 <= len(whole) < 8
     assert number == signal.SIGKILL or not list(cache.glob("*.draft"))
     found = prepare([texts_on_disk / "texts"], trained(), cache, shard=1).train
-    assert texts(found) == [text for number in range(8) for text in TEXTS[number::8] * 20]
+    assert texts(found) == [text for number in range(8) for text in TEXTS[number::8] * REPEATED]
     assert whole.items() <= builds(cache).items()
     assert len(builds(cache)) == 8
 
