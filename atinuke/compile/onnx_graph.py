@@ -127,13 +127,11 @@ def written_once(model: Any, given: str, output: str) -> bool:
     """Whether an output is an input with something written into it, and nothing else reads that input's values: then
     the two may be one piece of memory."""
     readers = [node for node in model.graph.node if given in node.input and node.op_type != "Shape"]
-    return (
-        len(readers) == 1
-        and readers[0].op_type in ("ScatterND", "ScatterElements")
-        and readers[0].input[0] == given
-        and readers[0].output[0] == output
-        and given not in readers[0].input[1:]
-    )
+    if len(readers) != 1 or list(readers[0].input).count(given) != 1:
+        return False
+    at = {"ScatterND": {0: 0}, "ScatterElements": {0: 0}, "GroupQueryAttention": {3: 1, 4: 2}}.get(readers[0].op_type)
+    place = at and at.get(list(readers[0].input).index(given))
+    return place is not None and readers[0].output[place] == output
 
 
 def inside(node: Any, paths: Collection[str]) -> bool:

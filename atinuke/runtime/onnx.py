@@ -54,14 +54,19 @@ class OnnxRunner(Runner):
             self._in_place[name] = frozenset(session.get_modelmeta().custom_metadata_map.get(IN_PLACE, "").split())
 
     def call(self, program: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        names = [port.name for port in self.programs[program].outputs]
-        return dict(zip(names, self._sessions[program].run(names, dict(feeds)), strict=True))
+        interface = self.programs[program]
+        memory = {name: feeds[name].copy() for name in interface.memory}
+        outputs = self._bound(program, {name: feeds[name] for name in feeds if name not in memory}, memory)
+        outputs |= {output: memory[name] for name, output in interface.memory.items()}
+        return {port.name: outputs[port.name] for port in interface.outputs}
 
     def step(self, program: str, feeds: Mapping[str, Array], memory: Memory) -> dict[str, Array]:
         """The outputs of one call. An array of `memory` is written into where the program allows it, else replaced."""
-        interface = self.programs[program]
-        interface.check({**feeds, **memory}, self.axes)
-        session, in_place = self._sessions[program], self._in_place[program]
+        self.programs[program].check({**feeds, **memory}, self.axes)
+        return self._bound(program, feeds, memory)
+
+    def _bound(self, program: str, feeds: Mapping[str, Array], memory: Memory) -> dict[str, Array]:
+        interface, session = self.programs[program], self._sessions[program]
         binding = session.io_binding()
         held = {name: np.require(array, requirements=("C", "W")) for name, array in {**feeds, **memory}.items()}
         for name, array in held.items():
@@ -70,7 +75,7 @@ class OnnxRunner(Runner):
         for name in answers:
             binding.bind_output(name, "cpu")
         for name, output in interface.memory.items():
-            cache = held[name] if name in in_place else np.empty_like(held[name])
+            cache = held[name] if name in self._in_place[program] else np.empty_like(held[name])
             binding.bind_output(output, "cpu", 0, cache.dtype, cache.shape, cache.ctypes.data)
             memory[name] = cache
         session.run_with_iobinding(binding)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from atinuke.compile.builder import Builder, Work
+from atinuke.compile.onnx_attention import attend_in_place
 from atinuke.compile.onnx_graph import written_once
 from atinuke.compile.onnx_precision import onnx_in
 from atinuke.compile.onnx_save import save_shared
@@ -10,9 +11,10 @@ from atinuke.runtime.onnx import IN_PLACE
 
 
 class OnnxBuilder(Builder):
-    """Files that ONNX Runtime opens, and every other tool that reads ONNX: `forward.onnx`, and `weights.bin` beside it.
+    """Files for ONNX Runtime: a program's own, and `weights.bin` of several. `decode` has an operator of its own for
+    attention; all else is plain ONNX.
 
-    int8 measures activations at run time. The file says in its metadata which caches a call may write into.
+    int8 measures activations at run time. A file says in its metadata which caches a call may write into.
     """
 
     precisions = ("fp32", "fp16", "int8", "int8-weights", "int4-weights")
@@ -30,6 +32,8 @@ class OnnxBuilder(Builder):
         models = {}
         for name, program in work.programs.items():
             model = onnx_in(program, work.inputs[name], work.precision, work.float32, tables=True)
+            if name == "decode":
+                attend_in_place(model)
             memory = program.interface.memory
             safe = [port for port in memory if written_once(model, port, memory[port])]
             model.metadata_props.add(key=IN_PLACE, value=" ".join(safe))
