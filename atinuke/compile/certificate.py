@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from atinuke.compile.plan_calls import ALONG, Scale, Weight, points
-from atinuke.compile.programs import CAPACITY, Program
+from atinuke.compile.programs import Program
 from atinuke.compile.samples import draw
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import AtinukeError
-from atinuke.runtime.interface import BATCH, Array
+from atinuke.runtime.interface import BATCH, CAPACITY, Array
 from atinuke.runtime.parity import (
     CHOICES,
     ROOM,

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from atinuke.compile.programs import CAPACITY, Program
+from atinuke.compile.programs import Program
 from atinuke.compile.samples import Sizes, example
-from atinuke.runtime.interface import Port, work_out
+from atinuke.runtime.interface import CAPACITY, Port, work_out
 
 INSIDE = 3
 WHOLE = 64

@@ -18,9 +18,8 @@ from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.core.fit import Type
-from atinuke.runtime.interface import BATCH, Axes, Interface, Port, axes_of, work_out
+from atinuke.runtime.interface import BATCH, CAPACITY, Axes, Interface, Port, axes_of, work_out
 
-CAPACITY = "capacity"
 SEQUENCE = "sequence"
 FLOAT = "float"
 

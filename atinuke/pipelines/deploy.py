@@ -44,7 +44,7 @@ from atinuke.runtime import bundle as layout
 from atinuke.runtime.archive import pack
 from atinuke.runtime.bundle import Bundle, Text
 from atinuke.runtime.ctc import BLANK
-from atinuke.runtime.parity import Parity, write_parity
+from atinuke.runtime.parity import BUDGETS, Parity, write_parity
 from atinuke.runtime.runner import Runner
 from atinuke.runtime.seal import seal
 
@@ -266,6 +266,11 @@ def find_builders(builds: Sequence[str]) -> dict[str, Builder]:
             mistakes.append(Mistake(f"{', '.join(missing)} must be installed to build for it", one, fix=fix))
         elif name in found:
             mistakes.append(Mistake("is asked for twice", name, fix="ask once"))
+        elif name.rpartition("/")[2] not in BUDGETS:
+            known = f"there is one for {', '.join(BUDGETS)}"
+            mistakes.append(
+                Mistake("no budget is known for this precision", name, (known,), "name it like one of these")
+            )
         found[name] = builder
     raise_all(mistakes)
     return found

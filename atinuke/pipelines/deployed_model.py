@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atinuke.runtime.interface import BATCH, Array, Interface, Port
+from atinuke.runtime.interface import BATCH, CAPACITY, Array, Interface, Port
 from atinuke.runtime.runner import Runner
-
-CAPACITY = "capacity"
 
 
 class DeployedModel(nn.Module):

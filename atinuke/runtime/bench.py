@@ -12,11 +12,10 @@ from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.names import close
 from atinuke.runtime.alone import alone
 from atinuke.runtime.bundle import Bundle
-from atinuke.runtime.interface import BATCH, Array, Interface, Port, axes_of, work_out
+from atinuke.runtime.interface import BATCH, CAPACITY, Array, Interface, Port, axes_of, work_out
 from atinuke.runtime.limits import Limits, cores, measure
 from atinuke.runtime.runner import Runner
 
-CAPACITY = "capacity"
 USUAL = 128  # the size of an axis that nobody chose
 ROOM = 64  # positions of a cache beyond the prompt
 

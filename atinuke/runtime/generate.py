@@ -6,7 +6,7 @@ import numpy as np
 
 from atinuke.core.errors import fail
 from atinuke.core.names import close
-from atinuke.runtime.interface import Array
+from atinuke.runtime.interface import BATCH, CAPACITY, Array
 from atinuke.runtime.runner import Memory, Runner
 from atinuke.runtime.sampling import Logits, Tokens
 
@@ -14,7 +14,6 @@ GROWTH = (
     64  # positions: what the cache grows by. Attention reads all of it, so a large cache is slow; growing copies it
 )
 PREFILL_TOKENS = 8192  # in one step
-BATCH, CAPACITY = "batch", "capacity"
 
 
 class Decoder:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from atinuke.core.errors import fail
 from atinuke.core.names import close
 
-BATCH = "batch"
-"""The axis of independent rows."""
+BATCH, CAPACITY = "batch", "capacity"
+"""The axis of independent rows, and that of the positions in a cache."""
 
 Array = NDArray[Any]
 Axes = Mapping[str, tuple[int, int]]

@@ -13,8 +13,8 @@ from atinuke.core.registry import Registry
 from atinuke.runtime import fields
 from atinuke.runtime.bundle import TOKENIZER, Bundle, Text, open_bundle
 from atinuke.runtime.ctc import BLANK, collapsed
-from atinuke.runtime.generate import CAPACITY, Decoder, require_given
-from atinuke.runtime.interface import Array
+from atinuke.runtime.generate import Decoder, require_given
+from atinuke.runtime.interface import CAPACITY, Array
 from atinuke.runtime.runner import Runner
 from atinuke.runtime.sampling import Sampler, Settings
 from atinuke.runtime.text import Continuation, OnText, Row, misfits, write

@@ -103,6 +103,10 @@ def test_targets_are_told_by_name_and_refused_before_any_work(tmp_path: Path, mo
             AtinukeError, match=r"no_such_package must be installed .*\n.*pip install 'atinuke\[onnx\]'"
         ):
             find_builders(["onnx"])
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{builder}.precisions", ("fp5",))
+        with pytest.raises(AtinukeError, match="onnx/fp5  has a precision without a budget"):
+            find_builders(["onnx"])
     monkeypatch.setattr(f"{builder}.refusal", lambda self, work: "too round")
     monkeypatch.setattr(f"{builder}.build", lambda self, work, folder: pytest.fail("was built"))
     with pytest.raises(AtinukeError, match="cannot be built\n  too round"):
