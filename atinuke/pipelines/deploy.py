@@ -267,10 +267,8 @@ def find_builders(builds: Sequence[str]) -> dict[str, Builder]:
         elif name in found:
             mistakes.append(Mistake("is asked for twice", name, fix="ask once"))
         elif name.rpartition("/")[2] not in BUDGETS:
-            known = f"there is one for {', '.join(BUDGETS)}"
-            mistakes.append(
-                Mistake("no budget is known for this precision", name, (known,), "name it like one of these")
-            )
+            known = f"there are budgets for {', '.join(BUDGETS)}"
+            mistakes.append(Mistake("has a precision without a budget", name, (known,), "call it by one of these"))
         found[name] = builder
     raise_all(mistakes)
     return found
