@@ -62,6 +62,7 @@ COMPONENTS = (
         "Attention both ways within a prefix, causal behind it",
         "prefix_attention",
     ),
+    ("dense", "feedforward:Dense", "A linear map and an activation"),
     ("feedforward.gelu", "feedforward:GELUFeedForward", "Two linear maps with GELU between them"),
     ("feedforward.relu", "feedforward:ReLUFeedForward", "Two linear maps with ReLU between them"),
     ("feedforward.swiglu", "feedforward:SwiGLUFeedForward", "Linear maps with a SiLU gate"),

@@ -10,6 +10,36 @@ from atinuke.plugins.linear import Linear
 from atinuke.plugins.settings import require_positive
 
 
+class Dense(nn.Module):
+    """A linear map and an activation, such as BERT's pooler (tanh) and what stands before its head (gelu)."""
+
+    def __init__(
+        self,
+        d_model: int,
+        d_out: int,
+        activation: Literal["none", "tanh", "gelu", "gelu_tanh", "relu"] = "none",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, d_out=d_out)
+        self.d_model = d_model
+        self.d_out = d_out
+        self.activation = activation
+        self.bias = bias
+        self.map = Linear(d_model, d_out, bias)
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_out}"]:
+        y = self.map(x)
+        match self.activation:
+            case "tanh":
+                return y.tanh()
+            case "gelu" | "gelu_tanh":
+                return F.gelu(y, approximate="tanh" if self.activation == "gelu_tanh" else "none")
+            case "relu":
+                return F.relu(y)
+        return y
+
+
 class GELUFeedForward(nn.Module):
     """down(GELU(up(x))); `approximate: tanh` is GPT-2's form of GELU (Hendrycks and Gimpel, 2016)."""
 

@@ -10,16 +10,18 @@ from atinuke.plugins.settings import require_positive
 
 
 class VocabularyHead(Linear):
-    """The score of every token of the vocabulary: a linear map whose weight may be tied to text.embedding's."""
+    """The score of every token of the vocabulary: a linear map whose weight may be tied to text.embedding's. With
+    `offset` each token has a learned number that is added to its score (BERT)."""
 
-    def __init__(self, d_model: int, vocab_size: int) -> None:
+    def __init__(self, d_model: int, vocab_size: int, offset: bool = False) -> None:
         require_positive(d_model=d_model, vocab_size=vocab_size)
-        super().__init__(d_model, vocab_size, bias=False)
+        super().__init__(d_model, vocab_size, bias=offset)
         self.d_model = d_model
         self.vocab_size = vocab_size
+        self.offset = offset
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.vocab_size}"]:
-        return F.linear(x, self.weight)
+        return F.linear(x, self.weight, self.bias)
 
 
 class ClassificationHead(Linear):

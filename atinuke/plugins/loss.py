@@ -23,7 +23,7 @@ class VocabularyLoss(nn.Module):
     probability 1-s, and s is spread over the whole vocabulary (Szegedy et al., 2016).
     """
 
-    def __init__(self, d_model: int, vocab_size: int, smoothing: float = 0.0) -> None:
+    def __init__(self, d_model: int, vocab_size: int, smoothing: float = 0.0, offset: bool = False) -> None:
         super().__init__()
         require_positive(d_model=d_model, vocab_size=vocab_size)
         if not 0 <= smoothing < 1:
@@ -31,16 +31,25 @@ class VocabularyLoss(nn.Module):
         self.d_model = d_model
         self.vocab_size = vocab_size
         self.smoothing = smoothing
+        self.offset = offset
         self.weight = nn.Parameter(torch.empty(vocab_size, d_model))
+        if offset:
+            self.bias = nn.Parameter(torch.empty(vocab_size))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=INITIAL_STD)
+        if self.offset:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"], labels: Int[Tensor, "*lead"]) -> Float[Tensor, ""]:
         rows, labels = x.reshape(-1, self.d_model), labels.reshape(-1).long()
+        weight: Tensor = self.weight
+        if self.offset:  # a further channel that is always 1
+            rows = torch.cat((rows, rows.new_ones(rows.shape[0], 1)), dim=1)
+            weight = torch.cat((weight, self.bias[:, None]), dim=1)
         if torch.compiler.is_exporting():  # chunks of a free number of rows have no exported form
-            scores = F.linear(rows, self.weight)
+            scores = F.linear(rows, weight)
             total = F.cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum")
             if self.smoothing:  # written out: torch's own is lost on the way to ONNX (torch 2.13)
                 even = F.log_softmax(scores, -1).mean(-1).masked_fill(labels == IGNORED, 0.0).sum()
@@ -51,7 +60,7 @@ class VocabularyLoss(nn.Module):
             rows = rows.to(torch.get_autocast_dtype(device))
         learns = torch.is_grad_enabled()
         compiled = torch.compiler.is_compiling()
-        loss: Tensor = vocabulary_loss(rows, self.weight, labels, self.smoothing, learns, compiled)[0]
+        loss: Tensor = vocabulary_loss(rows, weight, labels, self.smoothing, learns, compiled)[0]
         return loss
 
 

@@ -19,12 +19,13 @@ def text_embedding() -> Settings:
 
 
 def vocabulary() -> Settings:
-    return st.fixed_dictionaries({"d_model": widths, "vocab_size": vocabularies})
+    return st.fixed_dictionaries({"d_model": widths, "vocab_size": vocabularies, "offset": st.booleans()})
 
 
 def vocabulary_loss() -> Settings:
     shares = st.sampled_from([0.0, 0.1])
-    return st.fixed_dictionaries({"d_model": widths, "vocab_size": vocabularies, "smoothing": shares})
+    given = {"d_model": widths, "vocab_size": vocabularies, "smoothing": shares, "offset": st.booleans()}
+    return st.fixed_dictionaries(given)
 
 
 @st.composite

@@ -1,0 +1,1 @@
+"""Pretrained weights of others: families as data (`family`), read (`huggingface`) and written back."""
