@@ -54,6 +54,7 @@ COMPONENTS = (
     ),
     ("position.learned", "position:LearnedPosition", "Adds a learned vector for every position"),
     ("position.rotary", "position:RotaryPosition", "Rotations of queries and keys, for attention.self", "rotary"),
+    ("position.counted", "position:CountedPosition", "Positions among what is no padding, for position.ids", "counted"),
     ("position.alibi", "position:AlibiPosition", "A slope for every head, for attention.self"),
     ("attention.self", "attention:SelfAttention", "Multi-head attention of a text to itself", "self_attention"),
     (

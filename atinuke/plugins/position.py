@@ -5,7 +5,7 @@ buffer of frequencies would lose them in `.half()`.
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -149,20 +149,55 @@ class PositionIds(PositionTable):
         return x + F.embedding(position_ids, self.weight)
 
 
+class CountedPosition(nn.Module):
+    """The position of each token among those that are no padding, for position.ids: the first has `padding`+1, and the
+    token `padding` itself has `padding` (RoBERTa, Liu et al., 2019). So padding may stand on either side."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        if padding < 0:
+            raise ValueError(f"padding must be at least 0, but is {padding}")
+        self.padding = padding
+
+    def forward(self, input_ids: Int[Tensor, "batch sequence"]) -> Int[Tensor, "batch sequence"]:
+        counts = (input_ids != self.padding).long()
+        return counts.cumsum(1) * counts + self.padding
+
+
 class RotaryPosition(nn.Module):
     """The rotation of each position, for attention.self (Su et al., 2021): the cosines of t * base**(-2k/head_dim) for
     k = 0 .. head_dim/2 - 1, then their sines. Of `x` only batch, sequence, dtype and device are read.
 
     It gives cosines and sines, not angles, because bfloat16 knows an angle of 1000 only to within 2.
+
+    `factor` stretches positions over a longer text (Chen et al., 2023). With `stretch: long` only waves that turn less
+    than `slow` times in `length` positions are stretched in full, and those that turn more than `fast` times are not
+    (Llama 3.1, Dubey et al., 2024).
     """
 
-    def __init__(self, head_dim: int, base: float = 10000.0) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        base: float = 10000.0,
+        factor: float = 1.0,
+        stretch: Literal["all", "long"] = "all",
+        slow: float = 1.0,
+        fast: float = 4.0,
+        length: int = 8192,
+    ) -> None:
         super().__init__()
-        require_positive(head_dim=head_dim, base=base)
+        require_positive(head_dim=head_dim, base=base, factor=factor, slow=slow, length=length)
         if head_dim % 2:
             raise ValueError(f"head_dim {head_dim} is odd: channels are turned in pairs")
+        if fast <= slow:
+            raise ValueError(f"fast {fast} must be greater than slow {slow}")
         self.head_dim = head_dim
         self.base = base
+        self.factor = factor
+        self.stretch = stretch
+        self.slow = slow
+        self.fast = fast
+        self.length = length
 
     def forward(self, x: Float[Tensor, "batch sequence width"]) -> Float[Tensor, "batch sequence {self.head_dim}"]:
         return self._rotation(x, None).expand(x.shape[0], -1, -1)
@@ -172,6 +207,13 @@ class RotaryPosition(nn.Module):
 
     def _rotation(self, x: Tensor, position: Tensor | None) -> Tensor:
         angles = wave_angles(x, position, self.head_dim, math.log(self.base))
+        if self.stretch == "long":
+            exponent = torch.arange(0, self.head_dim, 2, dtype=angles.dtype, device=x.device) / self.head_dim
+            turns = self.length / (2 * math.pi) * torch.exp(-math.log(self.base) * exponent)
+            kept = ((turns - self.slow) / (self.fast - self.slow)).clamp(0, 1)
+            angles = angles * (kept + (1 - kept) / self.factor)
+        elif self.factor != 1:
+            angles = angles / self.factor
         return torch.cat((angles.cos(), angles.sin()), dim=-1).to(x.dtype)
 
 

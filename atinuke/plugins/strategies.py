@@ -42,7 +42,16 @@ def layerwise(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def rotary() -> Settings:
-    return st.fixed_dictionaries({"head_dim": st.integers(1, 8).map(lambda half: 2 * half)})
+    optional = {
+        "factor": st.floats(0.5, 8.0),
+        "stretch": st.sampled_from(["all", "long"]),
+        "length": st.integers(1, 64),
+    }
+    return st.fixed_dictionaries({"head_dim": st.integers(1, 8).map(lambda half: 2 * half)}, optional=optional)
+
+
+def counted() -> Settings:
+    return st.fixed_dictionaries({"padding": st.integers(0, 15)})
 
 
 @st.composite

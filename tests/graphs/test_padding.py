@@ -42,6 +42,17 @@ CASES = {
     "llama": Case(("d_model=16", "heads=2", WORDS, "layers=2", "kv_heads=1"), {"input_ids": None}),
     "experts": Case(("d_model=16", "heads=2", WORDS, "layers=2"), {"input_ids": None}),
     "vit": Case((*SMALL, "layers=2", "channels=1", "patch=4", "rows=4", "columns=4"), {}, whole=SEEN),
+    **dict.fromkeys(
+        ("bert", "roberta"),
+        Case(
+            (*SMALL, WORDS, "layers=2", "segments=2"),
+            {"input_ids": "attention_mask", "segment_ids": "attention_mask"},
+            settled=("logits", "last_hidden_state"),
+        ),
+    ),
+    "distilbert": Case(
+        (*SMALL, WORDS, "layers=2"), {"input_ids": "attention_mask"}, settled=("logits", "last_hidden_state")
+    ),
     "encoder": Case(
         (*SMALL, WORDS, "layers=2"),
         {"input_ids": "attention_mask", "segment_ids": "attention_mask"},

@@ -61,7 +61,7 @@ def meaning(family: Family, config: Mapping[str, Any], where: Path) -> Meaning:
             fix = "if it changes nothing that is computed, name it under `ignored` in a copy of the family's file"
             wrong(f"has the key `{key}`, which family `{family.name}` does not know", f"got {_shown(value)}", fix=fix)
     for key, wanted in family.requires.items():
-        options = wanted if isinstance(wanted, list) else [wanted]
+        options = [_given(one, values) for one in (wanted if isinstance(wanted, list) else [wanted])]
         if key in values and not any(_same(values[key], option) for option in options):
             expected = " or ".join(map(_shown, options))
             wrong(f"has a `{key}` that is not supported", f"expected {expected}", f"got {_shown(values[key])}")
@@ -121,14 +121,21 @@ def _values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a config.json that have values, nested ones with dots, by their new names, with defaults."""
     values = {family.aliases.get(key, key): value for key, value in _flat(config, "").items() if value is not None}
     for key, default in family.defaults.items():
-        if key not in values:
-            inside = reference(default) if isinstance(default, str) else None
-            try:
-                numbers = {dotted(one): value for one, value in values.items()}
-                values[key] = default if inside is None else _value(inside, numbers)
-            except (UnknownName, ValueError):
-                continue  # what it would follow from is missing, which is said where that is needed
+        if key not in values and (given := _given(default, values)) is not None:
+            values[key] = given
     return values
+
+
+def _given(value: Any, values: Mapping[str, Any]) -> Any:
+    """A plain value, or what a `${...}` in keys of config.json gives; None where one of these is missing, which is said
+    where it is needed."""
+    inside = reference(value) if isinstance(value, str) else None
+    if inside is None:
+        return value
+    try:
+        return _value(inside, {dotted(key): given for key, given in values.items()})
+    except (UnknownName, ValueError):
+        return None
 
 
 def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -142,7 +149,7 @@ def _known(family: Family) -> set[str]:
     known = {*EVERY_MODEL, *family.ignored, *family.requires, *family.choices, *family.aliases}
     for expression in (*family.dims.values(), *family.axes.values()):
         known |= {name.replace("__", ".") for name in dims.names(dims.parse(dotted(expression)))}
-    for default in family.defaults.values():
+    for default in (*family.defaults.values(), *family.requires.values()):
         if isinstance(default, str) and (inside := reference(default)):
             known |= {name.replace("__", ".") for name in dims.names(dims.parse(dotted(inside)))}
     return known | family.defaults.keys()

@@ -6,7 +6,7 @@ One strict YAML file a family; everything works both ways.
 family: 1                        # the version of this format
 name: gpt2
 graph: gpt2                      # a graph file beside this one, or the name of a graph that ships
-model_type: gpt2                 # as in config.json
+model_type: gpt2                 # as in config.json; or a list
 architectures:                   # the names in config.json; the outputs of each, and the wires of the graph they are
   GPT2LMHeadModel: {outputs: {logits: O}}
   GPT2Model: {outputs: {last_hidden_state: norm}, prefix: false}
@@ -15,7 +15,7 @@ aliases: {old_name: new.name}    # keys of config.json that were called differen
 defaults: {n_inner: "${4*n_embd}"}     # what a key means that is missing or null
 dims: {d_model: n_embd}          # dims of the graph: expressions in keys (`rope.theta` is a nested key)
 axes: {sequence: n_positions}    # the largest size of an axis of the graph
-requires: {scale_attn_weights: true}   # a key that must have this value, or one of a list
+requires: {scale_attn_weights: true}   # a key that must have this value if it is there, or one of a list
 choices:                         # a key whose value changes the graph: every value that is known, and what it does
   activation_function:
     gelu_new: {}
@@ -103,6 +103,10 @@ def _plain(value: object) -> object:
     return value
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _rule(value: object) -> object:
     return {"of": value} if isinstance(value, str) else value
 
@@ -162,7 +166,7 @@ class Family(Section):
     family: Literal[1]
     name: Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]*$")]
     graph: str
-    model_type: str
+    model_type: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(strict=False, min_length=1)]
     architectures: Annotated[dict[str, Architecture], Field(min_length=1)]
     prefix: str = ""
     aliases: dict[str, str] = Field(default_factory=dict)
@@ -183,10 +187,10 @@ class Family(Section):
         Raises:
             AtinukeError: it is of another family, or of an architecture that this one does not have.
         """
-        if config.get("model_type") != self.model_type:
+        if config.get("model_type") not in self.model_type:
             raise fail(
                 f"is not of the family `{self.name}`",
-                f"expected `model_type` `{self.model_type}`",
+                f"expected `model_type` {' or '.join(f'`{one}`' for one in self.model_type)}",
                 f"got `{config.get('model_type')}`",
                 where=str(where),
                 fix="name the family file of this model with --family",
@@ -238,6 +242,6 @@ def _shipped() -> Iterator[tuple[str, Path]]:
     for name in families.names():
         path = families.path(name)
         try:
-            yield load_family(path).model_type, path
+            yield from ((model_type, path) for model_type in load_family(path).model_type)
         except AtinukeError as error:  # the package itself is damaged
             raise fail(f"the shipped family `{name}` is damaged", str(error), where=str(path)) from None
