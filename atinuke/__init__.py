@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from atinuke.core.graph import Graph as Graph
     from atinuke.core.hookspecs import hookimpl as hookimpl
     from atinuke.core.registry import Registry as Registry
+    from atinuke.pipelines.pretrained.opening import from_pretrained as from_pretrained
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _PUBLIC = {
     "Rewrite": "atinuke.core.component",
     "build": "atinuke.compile.module",
     "check_graph": "atinuke.compile.front",
+    "from_pretrained": "atinuke.pipelines.pretrained.opening",
     "hookimpl": "atinuke.core.hookspecs",
     "open_graph": "atinuke.compile.front",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "build",
     "check_graph",
+    "from_pretrained",
     "hookimpl",
     "open_graph",
 ]

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from atinuke.cli import bench, deploy, doctor, evaluate, export, graphs, plugins, run, runs
+from atinuke.cli import bench, convert, deploy, doctor, evaluate, export, graphs, plugins, run, runs
 from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError, fail
 
@@ -30,6 +30,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     evaluate.look,
     runs.generate,
     bench.bench,
+    convert.convert,
     deploy.compile,
     deploy.seal,
     deploy.verify,

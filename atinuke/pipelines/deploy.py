@@ -34,6 +34,7 @@ from atinuke.pipelines.checkpoint import weights
 from atinuke.pipelines.fields import Field, mask_name, segments_name
 from atinuke.pipelines.fields import Text as FieldOfText
 from atinuke.pipelines.objective_labels import CTC, Classification
+from atinuke.pipelines.pretrained.folder import is_model_folder
 from atinuke.pipelines.provenance import provenance
 from atinuke.pipelines.quality import with_quality
 from atinuke.pipelines.real import real_inputs
@@ -65,14 +66,15 @@ class Subject:
 
 
 def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ()) -> Subject:
-    """The run in a folder, of which `sets` may narrow the axes, or a graph with fresh weights. A folder that holds no
-    run may have the name of a graph that ships.
+    """The run or pretrained model in a folder, of which `sets` may narrow the axes, or a graph with fresh weights. A
+    folder that holds neither may have the name of a graph that ships.
 
     Raises:
         AtinukeError: there is no such run or graph, or it cannot be changed like that.
     """
     folder = Path(name)
-    if not folder.is_dir() or (name in graphs.names() and not (folder / RECIPE).is_file()):
+    holds = (folder / RECIPE).is_file() or is_model_folder(folder)
+    if not folder.is_dir() or (name in graphs.names() and not holds):
         checked = open_graph(name, sets, swaps)
         return Subject(checked, build(checked).eval())
     run = open_model(folder)
@@ -80,8 +82,11 @@ def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ())
         raise fail("a run's components cannot be exchanged", where=name, fix="leave out --swap")
     checked = _narrowed(run.checked, sets)
     model = run.model
-    tokenizer = folder / TOKENIZER if run.recipe.tokenizer else None
-    return Subject(checked, model, _text(run, folder), tokenizer, _fields(run), _classes(run), (run, folder))
+    tokenizer = folder / TOKENIZER if run.end_of_text else None
+    text = _text(run, folder)
+    if run.made is None:
+        return Subject(checked, model, text, tokenizer)
+    return Subject(checked, model, text, tokenizer, _fields(run), _classes(run), (run, folder))
 
 
 def _narrowed(checked: CheckedGraph, sets: Sequence[str]) -> CheckedGraph:
@@ -98,12 +103,12 @@ def _narrowed(checked: CheckedGraph, sets: Sequence[str]) -> CheckedGraph:
 
 def _text(run: Trained, folder: Path) -> Text | None:
     """How the run's texts are written; None where it writes none."""
-    plan = plan_steps(run.checked) if run.recipe.tokenizer and can_step(run.checked) else None
+    plan = plan_steps(run.checked) if run.end_of_text and can_step(run.checked) else None
     if plan is None or plan.inputs != ("input_ids",) or "logits" not in plan.outputs:
         return None
     found = writer(run, folder)
-    assert run.recipe.tokenizer is not None
-    return Text(run.recipe.tokenizer.end_of_text, found.context, found.begins)
+    assert run.end_of_text is not None
+    return Text(run.end_of_text, found.context, found.begins)
 
 
 def _fields(run: Trained) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def look(subject: Path, node: str, row: int = 1) -> View:
     if not 1 <= row <= len(rows):
         raise fail(f"there is no row {row:,}", f"there are {len(rows):,}", where="--row")
     example = _example(rows[row - 1], fields, tokenizer)
-    looked = Trained(run.recipe, inner, _loaded(inner, run.model), run.step)
+    looked = replace(run, checked=inner, model=_loaded(inner, run.model))
     output = answer(looked, batch_of(looked, [example], fields))
     value = _array(output.value)
     mask = _array(output.mask) if MASK in wires else None
@@ -129,7 +129,8 @@ def _opened(subject: Path) -> tuple[Trained, Tokenizer | None]:
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = build(checked)
-    return Trained(recipe, checked, model, "fresh weights"), tokenizer
+    end = wanted.end_of_text if wanted else None
+    return Trained(recipe, checked, model, "fresh weights", end), tokenizer
 
 
 def _wire(checked: CheckedGraph, text: str) -> Wire:

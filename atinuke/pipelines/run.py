@@ -1,4 +1,4 @@
-"""A trained run, opened for use: its graph, its newest weights and its tokenizer."""
+"""A trained run or a pretrained model, opened for use: its graph, its newest weights and its tokenizer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from atinuke.core.errors import fail
 from atinuke.pipelines import checkpoint
 from atinuke.pipelines.feed_text import require_text
 from atinuke.pipelines.part import part
+from atinuke.pipelines.pretrained.folder import end_of_text, is_model_folder
+from atinuke.pipelines.pretrained.opening import from_pretrained
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.train import GRAPH, RECIPE, TOKENIZER
@@ -21,12 +23,21 @@ from atinuke.pipelines.train import GRAPH, RECIPE, TOKENIZER
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with its graph and recipe; `step` is that of its weights."""
+    """A trained model with its graph; `step` is that of its weights. A run has a recipe, a pretrained model has none.
+    `end_of_text` is the token that ends its texts, where it has a tokenizer."""
 
-    recipe: Recipe
+    made: Recipe | None
     checked: CheckedGraph
     model: nn.Module
     step: str
+    end_of_text: str | None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of a run; raises AtinukeError for a pretrained model."""
+        if self.made is None:
+            raise fail("is a pretrained model, which has no recipe", fix="name the folder of a run")
+        return self.made
 
 
 @dataclass(frozen=True)
@@ -42,11 +53,14 @@ class Run(Trained):
 
 
 def open_model(folder: Path) -> Trained:
-    """The model of a run with the weights of its newest checkpoint, ready for evaluation.
+    """The model of a run with the weights of its newest checkpoint, or that of a model folder, ready for evaluation.
 
     Raises:
-        AtinukeError: the folder holds no run, the run has no checkpoint yet, or a file of it is damaged.
+        AtinukeError: the folder holds neither, the run has no checkpoint yet, or a file of it is damaged.
     """
+    if is_model_folder(folder):
+        pretrained = from_pretrained(folder)
+        return Trained(None, pretrained.checked, pretrained.model, pretrained.architecture, end_of_text(folder))
     if not (folder / RECIPE).is_file():
         raise fail("holds no run", f"there is no `{RECIPE}`", where=str(folder), fix="begin one with `atinuke train`")
     found = checkpoint.saved(folder / "checkpoints")
@@ -60,7 +74,8 @@ def open_model(folder: Path) -> Trained:
     model = build(checked).eval()
     added = trained.graph.nodes.keys() - checked.graph.nodes.keys()
     checkpoint.load_weights(model, found[-1] / checkpoint.WEIGHTS, added)
-    return Trained(recipe, checked, model, found[-1].name)
+    end = recipe.tokenizer.end_of_text if recipe.tokenizer else None
+    return Trained(recipe, checked, model, found[-1].name, end)
 
 
 def _trained_part(checked: CheckedGraph, trained: CheckedGraph) -> CheckedGraph:
@@ -86,13 +101,13 @@ def open_run(folder: Path) -> Run:
 def writer(found: Trained, folder: Path) -> Run:
     """The trained model of a folder as one that writes texts; errors as for `open_run`."""
     given = _given(found.checked)
-    if found.recipe.tokenizer is None:
+    if found.end_of_text is None:
         raise fail("has no tokenizer", where=str(folder), fix="use a run that was trained on texts")
-    tokenizer = Tokenizer.load(folder / TOKENIZER, found.recipe.tokenizer.end_of_text)
+    tokenizer = Tokenizer.load(folder / TOKENIZER, found.end_of_text)
     length = found.checked.body.inputs["input_ids"].shape[1]
     context = int(length.subs({dims.axis(name): axis.high for name, axis in found.checked.graph.axes.items()}))
-    begins = found.recipe.rows is not None
-    return Run(found.recipe, found.checked, found.model, found.step, tokenizer, context, given, begins)
+    begins = found.made is not None and found.made.rows is not None
+    return Run(**vars(found), tokenizer=tokenizer, context=context, given=given, begins=begins)
 
 
 def _given(checked: CheckedGraph) -> tuple[str, ...]:

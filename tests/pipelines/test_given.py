@@ -53,7 +53,8 @@ def run() -> Run:
     fields = {"source_ids": Text(column="words", length=8), "labels": Text(column="words", length=8)}
     data = RowsData.model_construct(train=None, fields=fields)
     recipe = Recipe.model_construct(graph=GraphChoice(use="x"), rows=data, tokenizer=TokenizerChoice(vocab_size=257))
-    return Run(recipe, checked, model.eval(), "0", BYTES, 1024, ("source_ids", "source_mask"), True)
+    end = recipe.tokenizer.end_of_text
+    return Run(recipe, checked, model.eval(), "0", end, BYTES, 1024, ("source_ids", "source_mask"), True)
 
 
 def test_greedy_answers_are_what_was_learnt_whatever_the_batch(run: Run) -> None:

@@ -28,7 +28,7 @@ from atinuke.core.graph import frozen
 from atinuke.pipelines.pretrained.config import CONFIG, read_json
 from atinuke.pipelines.section import Section
 
-FAMILY, GRAPH = "family.yaml", "graph.yaml"
+FAMILY, GRAPH, TOKENIZER, GENERATION = "family.yaml", "graph.yaml", "tokenizer.json", "generation_config.json"
 CARRIED = tuple(
     """
     tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.txt vocab.json merges.txt
@@ -73,16 +73,31 @@ def open_folder(folder: Path) -> ModelFolder:
     Raises:
         AtinukeError: it is none, or a file of it is damaged.
     """
+    return ModelFolder(folder, _config(folder), open_graph(str(folder / GRAPH)))
+
+
+def _config(folder: Path) -> Config:
     if not is_model_folder(folder):
         raise fail("is no model folder", where=str(folder), fix="make one with `atinuke convert`")
     try:
-        config = Config.model_validate(read_json(folder / CONFIG))
+        return Config.model_validate(read_json(folder / CONFIG))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise fail(
             "is not the config of a model folder", wrong, where=str(folder / CONFIG), fix="convert it again"
         ) from None
-    return ModelFolder(folder, config, open_graph(str(folder / GRAPH)))
+
+
+def end_of_text(folder: Path) -> str | None:
+    """The special token that ends a text of the model in a folder; None where it has no tokenizer, or none is named."""
+    if not (folder / TOKENIZER).is_file():
+        return None
+    generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+    found = generation.get("eos_token_id", _config(folder).huggingface.get("eos_token_id"))
+    number = found[0] if isinstance(found, list) and found else found
+    added = read_json(folder / TOKENIZER).get("added_tokens") or []
+    names = [token.get("content") for token in added if token.get("id") == number and token.get("special")]
+    return str(names[0]) if names else None
 
 
 def structure(checked: CheckedGraph) -> str:
