@@ -11,7 +11,7 @@ import typer
 from atinuke.core.errors import AtinukeError, Mistake, Place, fail
 from atinuke.core.files import replacing
 
-File = Annotated[str, typer.Argument(help="A graph file, or the name of one that ships, such as atinuke.")]
+File = Annotated[str, typer.Argument(help="A graph file, the folder of a run or model, or the name of one that ships.")]
 Sets = Annotated[list[str], typer.Option("--set", help="Set a dim or axis: d_model=512.", metavar="NAME=VALUE")]
 Swaps = Annotated[
     list[str], typer.Option("--swap", help="Exchange a component: layer.P=identity.", metavar="NODE=COMPONENT")

@@ -16,7 +16,7 @@ def names() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """The file of a graph: a path to a graph file, or the name of one that ships.
+    """The file of a graph: a path to a graph file, the folder of a run or model, or the name of one that ships.
 
     Raises:
         AtinukeError: there is neither such a file nor such a graph.
@@ -24,6 +24,8 @@ def path(name: str) -> Path:
     given = Path(name)
     if is_file(given):
         return given
+    if is_file(given / "graph.yaml"):
+        return given / "graph.yaml"
     shipped = HERE / f"{name}.yaml"
     if name in names():
         return shipped

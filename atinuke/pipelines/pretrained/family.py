@@ -55,9 +55,9 @@ in the graph names one that may be missing in their file; if it is there it must
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from atinuke import families, graphs
 from atinuke.core import dims
@@ -180,6 +180,15 @@ class Family(Section):
     buffers: Annotated[tuple[Pattern, ...], Field(strict=False)] = ()
     copies: dict[str, str] = Field(default_factory=dict)
     renames: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sides_agree(self) -> Self:
+        for written, rule in self.tensors.items():
+            sides = [*written.split(" + "), *(name for name in rule.theirs if name != ZEROS)]
+            for side in sides:
+                if re.findall("[#*]", side) != re.findall("[#*]", sides[0]):
+                    raise ValueError(f"has a rule where `{side}` has other `#` and `*` than `{sides[0]}`")
+        return self
 
     def architecture(self, config: dict[str, Any], where: Path) -> str:
         """The architecture that a config.json names.
