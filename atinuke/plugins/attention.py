@@ -23,12 +23,24 @@ class Heads(nn.Module):
     """What attention of a text to itself is made of: projections, `kv_heads` keys and values for `heads` queries
     (Ainslie et al., 2023), and caches. Who sees whom is for the subclasses to say."""
 
-    def __init__(self, d_model: int, heads: int, kv_heads: int | None, dropout: float, bias: bool) -> None:
+    scale: float | None = None  # of the scores; None is head_dim**-0.5
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        kv_heads: int | None,
+        dropout: float,
+        bias: bool,
+        head_dim: int | None = None,
+    ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
         require_positive(d_model=d_model, heads=heads, kv_heads=kv_heads)
-        if d_model % heads:
+        if head_dim is None and d_model % heads:
             raise ValueError(f"d_model {d_model} is not a multiple of heads {heads}")
+        head_dim = d_model // heads if head_dim is None else head_dim
+        require_positive(head_dim=head_dim)
         if heads % kv_heads:
             raise ValueError(f"heads {heads} is not a multiple of kv_heads {kv_heads}")
         if not 0 <= dropout < 1:
@@ -36,11 +48,11 @@ class Heads(nn.Module):
         self.d_model = d_model
         self.heads = heads
         self.kv_heads = kv_heads
-        self.head_dim = d_model // heads
+        self.head_dim = head_dim
         self.dropout = dropout
         self.bias = bias
-        self.qkv = Linear(d_model, (heads + 2 * kv_heads) * self.head_dim, bias)
-        self.output = Linear(d_model, d_model, bias)
+        self.qkv = Linear(d_model, (heads + 2 * kv_heads) * head_dim, bias)
+        self.output = Linear(heads * head_dim, d_model, bias)
 
     def state(self, batch: int, capacity: int) -> tuple[Tensor, Tensor]:
         """Empty caches of keys and values, each `[batch, kv_heads, capacity, head_dim]`."""
@@ -71,6 +83,7 @@ class Heads(nn.Module):
             attn_mask=bias,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal,
+            scale=self.scale,
             enable_gqa=self.kv_heads != self.heads,
         )
 
@@ -81,16 +94,15 @@ class Heads(nn.Module):
         value: Tensor,
         visible: Tensor,
         attention_mask: Tensor | None,
-        distance: Tensor,
-        slopes: Tensor | None,
+        added: Tensor | None,
     ) -> Tensor:
-        """To what is visible and not masked. Only a mask can hide everything from a query: a softmax over nothing is 0
-        in one backend and a mean in another, so such a query sees everything, times 0."""
+        """To what is visible and not masked, with `added` on the scores. Only a mask can hide everything from a query:
+        a softmax over nothing is 0 in one backend and a mean in another, so such a query sees everything, times 0."""
         if attention_mask is None:
-            return self._attend(query, key, value, score_bias(visible, distance, slopes, query.dtype))
+            return self._attend(query, key, value, score_bias(visible, added, query.dtype))
         visible = visible & attention_mask[:, None, None, :]
         sees = visible.any(-1, keepdim=True)
-        return self._attend(query, key, value, score_bias(visible | ~sees, distance, slopes, query.dtype)) * sees
+        return self._attend(query, key, value, score_bias(visible | ~sees, added, query.dtype)) * sees
 
     def _writes_out(self, query: Tensor) -> bool:
         """Whether a compiler trains on short texts, in half precision, on a CPU: there the products written out are
@@ -106,7 +118,7 @@ class Heads(nn.Module):
         )
 
     def _attend_written_out(self, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
-        scores = (query @ key.transpose(-1, -2)).float() * self.head_dim**-0.5
+        scores = (query @ key.transpose(-1, -2)).float() * self._scale()
         if causal:
             place = torch.arange(scores.shape[-1], device=scores.device)
             scores = scores.masked_fill(place > place[:, None], float("-inf"))
@@ -130,8 +142,11 @@ class Heads(nn.Module):
         rows, group = batch * self.kv_heads, self.heads // self.kv_heads
         bias = bias.expand(batch, self.heads, 1, capacity).reshape(rows, group, capacity)
         grouped = query.reshape(rows, group, self.head_dim)
-        scores = torch.baddbmm(bias, grouped, keys.flatten(0, 1).transpose(1, 2), alpha=self.head_dim**-0.5)
+        scores = torch.baddbmm(bias, grouped, keys.flatten(0, 1).transpose(1, 2), alpha=self._scale())
         return torch.bmm(torch.softmax(scores, dim=-1), values.flatten(0, 1)).view_as(query)
+
+    def _scale(self) -> float:
+        return self.head_dim**-0.5 if self.scale is None else self.scale
 
     def _join(self, mixed: Tensor) -> Tensor:
         return self.output(mixed.transpose(1, 2).flatten(2))
@@ -176,7 +191,8 @@ class SelfAttention(Heads):
         place = torch.arange(x.shape[1], device=x.device)
         distance = (place[:, None] - place)[None, None]
         visible = self._visible(distance)
-        return self._join(self._attend_visible(query, key, value, visible, attention_mask, distance, slopes))
+        added = penalty(distance, slopes, x.dtype)
+        return self._join(self._attend_visible(query, key, value, visible, attention_mask, added))
 
     def step(
         self,
@@ -193,7 +209,7 @@ class SelfAttention(Heads):
         place = position[:, None] + torch.arange(x.shape[1], device=x.device)
         self._remember(key, value, keys, values, place)
         distance = place[:, None, :, None] - torch.arange(keys.shape[2], device=x.device)
-        bias = score_bias(self._visible(distance), distance, slopes, x.dtype)
+        bias = score_bias(self._visible(distance), penalty(distance, slopes, x.dtype), x.dtype)
         return self._join(self._attend_cached(query, keys, values, bias)), keys, values
 
     def state(self, batch: int, capacity: int) -> tuple[Tensor, Tensor]:
@@ -211,10 +227,14 @@ class SelfAttention(Heads):
         return visible if self.window is None else visible & (distance.abs() < self.window)
 
 
-def score_bias(visible: Tensor, distance: Tensor, slopes: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores `[batch or 1, heads or 1, queries, keys]`: minus infinity where a key is hidden."""
+def penalty(distance: Tensor, slopes: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What slopes take from the scores, in float32 at least: `[batch or 1, heads, queries, keys]`."""
     if slopes is None:
-        return torch.where(visible, 0.0, float("-inf")).to(dtype)
+        return None
     precise = torch.promote_types(dtype, torch.float32)
-    penalty = slopes[:, None, None].to(precise) * distance.abs().to(precise)
-    return torch.where(visible, -penalty, float("-inf")).to(dtype)
+    return -(slopes[:, None, None].to(precise) * distance.abs().to(precise))
+
+
+def score_bias(visible: Tensor, added: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores `[batch or 1, heads or 1, queries, keys]`: minus infinity where a key is hidden."""
+    return torch.where(visible, 0.0 if added is None else added, float("-inf")).to(dtype)

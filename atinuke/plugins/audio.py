@@ -1,6 +1,6 @@
 """Sound into vectors, from log-mel frames or from the waveform itself."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -52,10 +52,40 @@ class AudioFrames(nn.Module):
         return AudioFramesOutput(by_place(F.gelu(self.conv2(x))), mask[:, :: self.stride].contiguous())
 
 
+class AudioPad(nn.Module):
+    """A recording, or the frames of one, with zeros behind it up to `length`: what models read that know no mask, such
+    as Whisper (30 s of samples) and AST (1,024 frames). What the mask hides is such a zero too.
+
+    Raises ValueError for more than `length`.
+    """
+
+    limits: ClassVar[dict[str, str]] = {"frames": "length"}
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        require_positive(length=length)
+        self.length = length
+
+    def forward(
+        self, x: Float[Tensor, "batch frames *features"], mask: Bool[Tensor, "batch frames"] | None = None
+    ) -> Float[Tensor, "batch {self.length} *features"]:
+        if x.shape[1] > self.length:
+            raise ValueError(f"at most {self.length} frames fit, but there are {x.shape[1]}")
+        if mask is not None:
+            x = x.masked_fill(~mask.view(*mask.shape, *[1] * (x.dim() - 2)), 0)
+        return F.pad(x, (*[0, 0] * (x.dim() - 2), 0, self.length - x.shape[1]))
+
+
 class AudioPatchesOutput(NamedTuple):
+    """`grid` has axes of times and bands, as views of the same memory."""
+
     output: Float[
         Tensor,
         "batch ((frames-{self.patch})//{self.stride}+1)*(({self.mels}-{self.patch})//{self.stride}+1) {self.d_model}",
+    ]
+    grid: Float[
+        Tensor,
+        "batch (frames-{self.patch})//{self.stride}+1 ({self.mels}-{self.patch})//{self.stride}+1 {self.d_model}",
     ]
     mask: Bool[Tensor, "batch ((frames-{self.patch})//{self.stride}+1)*(({self.mels}-{self.patch})//{self.stride}+1)"]
 
@@ -92,9 +122,10 @@ class AudioPatches(nn.Module):
         require_length(input_features.shape[1], self.patch, "frames")
         mask = full_mask(input_features) if mask is None else mask
         patches = self.projection(input_features.masked_fill(~mask[..., None], 0)[:, None])
+        grid = patches.permute(0, 2, 3, 1).contiguous()
         bands = (self.mels - self.patch) // self.stride + 1
         times = mask[:, self.patch - 1 :: self.stride].contiguous()
-        return AudioPatchesOutput(by_place(patches.flatten(2)), times[..., None].expand(-1, -1, bands).flatten(1))
+        return AudioPatchesOutput(grid.flatten(1, 2), grid, times[..., None].expand(-1, -1, bands).flatten(1))
 
 
 class AudioWaveformOutput(NamedTuple):

@@ -13,14 +13,26 @@ class CrossAttention(nn.Module):
     """Multi-head attention with queries from `x` and keys and values from `memory` (Vaswani et al., 2017, 3.2.3).
 
     `mask` says which positions of the memory count; a query whose memory is wholly masked gives 0 (before the output
-    projection). `dropout` is that of the attention weights.
+    projection). `dropout` is that of the attention weights. `head_dim` is d_model / heads unless it is given; scores
+    are divided by its root if they are `scaled`, which those of T5 (Raffel et al., 2020) are not.
     """
 
-    def __init__(self, d_model: int, memory_dim: int, heads: int, dropout: float = 0.0, bias: bool = True) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        memory_dim: int,
+        heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        head_dim: int | None = None,
+        scaled: bool = True,
+    ) -> None:
         super().__init__()
         require_positive(d_model=d_model, memory_dim=memory_dim, heads=heads)
-        if d_model % heads:
+        if head_dim is None and d_model % heads:
             raise ValueError(f"d_model {d_model} is not a multiple of heads {heads}")
+        width = d_model // heads if head_dim is None else head_dim
+        require_positive(head_dim=width)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, but is {dropout}")
         self.d_model = d_model
@@ -28,9 +40,11 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.dropout = dropout
         self.bias = bias
-        self.query = Linear(d_model, d_model, bias)
-        self.key_value = Linear(memory_dim, 2 * d_model, bias)
-        self.output = Linear(d_model, d_model, bias)
+        self.head_dim = head_dim
+        self.scaled = scaled
+        self.query = Linear(d_model, heads * width, bias)
+        self.key_value = Linear(memory_dim, 2 * heads * width, bias)
+        self.output = Linear(heads * width, d_model, bias)
 
     def forward(
         self,
@@ -67,12 +81,13 @@ class CrossAttention(nn.Module):
 
     def _attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         query, dropout = self._split(self.query(x)), self.dropout if self.training else 0.0
+        scale = None if self.scaled else 1.0
         if mask is None:
-            return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout))
+            return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale))
         # A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0.
         sees = mask.any(-1)[:, None, None, None]
         visible = mask[:, None, None, :] | ~sees
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout, scale=scale)
         return self._join(mixed * sees)
 
     def _join(self, mixed: Tensor) -> Tensor:
@@ -80,4 +95,4 @@ class CrossAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """`[batch, heads, positions, head_dim]`."""
-        return x.view(*x.shape[:2], self.heads, self.d_model // self.heads).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,10 +42,11 @@ class Dense(nn.Module):
 
 
 class GELUFeedForward(nn.Module):
-    """down(GELU(up(x))); `approximate: tanh` is GPT-2's form of GELU (Hendrycks and Gimpel, 2016)."""
+    """down(GELU(up(x))). Of the approximations of GELU (Hendrycks and Gimpel, 2016) GPT-2 has `tanh`, and CLIP has
+    `sigmoid`: x * sigmoid(1.702 x)."""
 
     def __init__(
-        self, d_model: int, d_ff: int, bias: bool = True, approximate: Literal["none", "tanh"] = "none"
+        self, d_model: int, d_ff: int, bias: bool = True, approximate: Literal["none", "tanh", "sigmoid"] = "none"
     ) -> None:
         super().__init__()
         require_positive(d_model=d_model, d_ff=d_ff)
@@ -56,7 +58,10 @@ class GELUFeedForward(nn.Module):
         self.down = Linear(d_ff, d_model, bias)
 
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
-        return self.down(F.gelu(self.up(x), approximate=self.approximate))
+        hidden = self.up(x)
+        if self.approximate == "sigmoid":
+            return self.down(hidden * torch.sigmoid(1.702 * hidden))
+        return self.down(F.gelu(hidden, approximate=self.approximate))
 
 
 class ReLUFeedForward(nn.Module):
@@ -75,10 +80,10 @@ class ReLUFeedForward(nn.Module):
         return self.down(F.relu(self.up(x)))
 
 
-class SwiGLUFeedForward(nn.Module):
-    """down(SiLU(gate(x)) * up(x)), gate and up in one product (Shazeer, 2020)."""
+class Gated(nn.Module):
+    """What gated feed-forward networks are made of: gate and up in one product (Shazeer, 2020)."""
 
-    def __init__(self, d_model: int, d_ff: int, bias: bool = False) -> None:
+    def __init__(self, d_model: int, d_ff: int, bias: bool) -> None:
         super().__init__()
         require_positive(d_model=d_model, d_ff=d_ff)
         self.d_model = d_model
@@ -87,6 +92,27 @@ class SwiGLUFeedForward(nn.Module):
         self.gate_up = Linear(d_model, 2 * d_ff, bias)
         self.down = Linear(d_ff, d_model, bias)
 
+
+class SwiGLUFeedForward(Gated):
+    """down(SiLU(gate(x)) * up(x)) (Shazeer, 2020)."""
+
+    def __init__(self, d_model: int, d_ff: int, bias: bool = False) -> None:
+        super().__init__(d_model, d_ff, bias)
+
     def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
+
+
+class GEGLUFeedForward(Gated):
+    """down(GELU(gate(x)) * up(x)) (Shazeer, 2020); `approximate: tanh` is the form of GELU in T5 1.1."""
+
+    def __init__(
+        self, d_model: int, d_ff: int, bias: bool = False, approximate: Literal["none", "tanh"] = "none"
+    ) -> None:
+        super().__init__(d_model, d_ff, bias)
+        self.approximate = approximate
+
+    def forward(self, x: Float[Tensor, "*lead {self.d_model}"]) -> Float[Tensor, "*lead {self.d_model}"]:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.gelu(gate, approximate=self.approximate) * up)

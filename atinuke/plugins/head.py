@@ -1,9 +1,11 @@
 """From vectors to answers: scores, numbers, and vectors to compare."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from atinuke.plugins.linear import Linear
 from atinuke.plugins.settings import require_positive
@@ -67,3 +69,21 @@ class ProjectionHead(Linear):
         precise = projected.to(torch.promote_types(x.dtype, torch.float32))
         squares = precise.square().sum(-1, keepdim=True)
         return (precise * torch.rsqrt(squares.masked_fill(squares == 0, 1.0))).to(x.dtype)
+
+
+class SimilarityHead(nn.Module):
+    """How much each of `first` is like each of `second`: their products, of vectors of length 1 the cosines, divided by
+    a learned temperature (CLIP, Radford et al., 2021)."""
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        require_positive(temperature=temperature)
+        self.temperature = temperature
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(
+        self, first: Float[Tensor, "first width"], second: Float[Tensor, "second width"]
+    ) -> Float[Tensor, "first second"]:
+        precise = torch.promote_types(first.dtype, torch.float32)
+        products = first.to(precise) @ second.to(precise).t()
+        return (self.log_scale.to(precise).exp() * products).to(first.dtype)

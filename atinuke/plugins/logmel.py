@@ -7,7 +7,7 @@ what is 50 dB below the loudest tone.
 
 import contextlib
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -91,9 +91,10 @@ class FilterBank(nn.Module):
     """Kaldi's log-mel filter bank (Povey et al., 2011) of a waveform in -1..1 at `rate` Hz, without dither.
 
     Windows of 25 ms (rate//40 samples) every 10 ms (rate//100) that lie within the waveform (`snip_edges`); the mean
-    taken out of each; pre-emphasis of 0.97; Povey's window; power of the Fourier transform padded to a power of two;
-    `mels` triangles on the scale 1127 ln(1 + f/700) from 20 Hz to half the rate; natural log, floored at the spacing of
-    float32. A filter narrower than the spacing of the transform may be empty and then gives the floor, as in Kaldi.
+    taken out of each; pre-emphasis of 0.97; Povey's window, or Hann's (`shape`) as AST has it; power of the Fourier
+    transform padded to a power of two; `mels` triangles on the scale 1127 ln(1 + f/700) from 20 Hz to half the rate;
+    natural log, floored at the spacing of float32. A filter narrower than the spacing of the transform may be empty and
+    then gives the floor, as in Kaldi.
 
     With a mask a frame counts where its last sample does. Kaldi itself reads 16-bit numbers: times 32768 its values
     come out.
@@ -104,10 +105,11 @@ class FilterBank(nn.Module):
     kernel: Tensor
     filters: Tensor
 
-    def __init__(self, mels: int = 80, rate: int = 16000) -> None:
+    def __init__(self, mels: int = 80, rate: int = 16000, shape: Literal["povey", "hann"] = "povey") -> None:
         super().__init__()
         self.mels = mels
         self.rate = rate
+        self.shape = shape
         self.window, self.hop = _window_and_hop(mels, rate)
         size = 1 << (self.window - 1).bit_length()
         low, high = kaldi_mel(LOWEST), kaldi_mel(rate / 2)
@@ -115,7 +117,7 @@ class FilterBank(nn.Module):
         filters = triangles([kaldi_mel(hertz) for hertz in _frequencies(size, rate)], edges)
         # All that Kaldi does to a window before the transform is linear, and so is a part of the kernel. What comes
         # before the first sample does not matter, because the window weighs that one with 0.
-        basis = fourier(size, self.window) * hann(self.window, self.window - 1) ** 0.85
+        basis = fourier(size, self.window) * hann(self.window, self.window - 1) ** (0.85 if shape == "povey" else 1.0)
         kernel = basis - PREEMPHASIS * F.pad(basis[:, 1:], (0, 1))
         kernel = kernel - kernel.mean(1, keepdim=True)
         self.register_buffer("kernel", kernel.to(torch.get_default_dtype()))

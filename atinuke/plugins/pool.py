@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from atinuke.plugins.cross_attention import CrossAttention
@@ -42,10 +42,26 @@ class FirstPool(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch sequence"] | None = None
     ) -> Pooled:
-        mask = _there(x, mask)
-        first = mask.int().argmax(1)[:, None, None].expand(-1, -1, x.shape[2])
-        there = mask.any(1)
-        return Pooled(x.gather(1, first)[:, 0] * there[:, None], there)
+        return _first(x, _there(x, mask))
+
+
+class TokenPool(nn.Module):
+    """What stands at the first `token` of a text that counts: the end of a text, where a causal encoder has read all of
+    it (CLIP, Radford et al., 2021). A row without that token is absent."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__()
+        if token < 0:
+            raise ValueError(f"token must be at least 0, but is {token}")
+        self.token = token
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch sequence width"],
+        input_ids: Int[Tensor, "batch sequence"],
+        mask: Bool[Tensor, "batch sequence"] | None = None,
+    ) -> Pooled:
+        return _first(x, _there(x, mask) & (input_ids == self.token))
 
 
 class AttentionPooled(NamedTuple):
@@ -76,6 +92,12 @@ class AttentionPool(nn.Module):
         query = self.weight.expand(x.shape[0], 1, -1)
         there = _there(x, mask).any(1)
         return AttentionPooled(self.attention(query, x, mask)[:, 0] * there[:, None], there)
+
+
+def _first(x: Tensor, mask: Tensor) -> Pooled:
+    first = mask.int().argmax(1)[:, None, None].expand(-1, -1, x.shape[2])
+    there = mask.any(1)
+    return Pooled(x.gather(1, first)[:, 0] * there[:, None], there)
 
 
 def _there(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atinuke.plugins.attention import Heads, score_bias
+from atinuke.plugins.attention import Heads, penalty, score_bias
 
 
 class PrefixAttention(Heads):
@@ -37,7 +37,8 @@ class PrefixAttention(Heads):
         place = torch.arange(x.shape[1], device=x.device)
         distance = (place[:, None] - place)[None, None]
         visible = _visible(distance, prefix_mask, prefix_mask)
-        return self._join(self._attend_visible(query, key, value, visible, attention_mask, distance, slopes))
+        added = penalty(distance, slopes, x.dtype)
+        return self._join(self._attend_visible(query, key, value, visible, attention_mask, added))
 
     def step(
         self,
@@ -58,7 +59,8 @@ class PrefixAttention(Heads):
         row = torch.arange(x.shape[0], device=x.device)[:, None]
         prefix = torch.zeros((x.shape[0], keys.shape[2]), dtype=torch.bool, device=x.device)
         prefix = prefix.index_put((row, place), prefix_mask)
-        bias = score_bias(_visible(distance, prefix_mask, prefix), distance, slopes, x.dtype)
+        visible = _visible(distance, prefix_mask, prefix)
+        bias = score_bias(visible, penalty(distance, slopes, x.dtype), x.dtype)
         return self._join(self._attend_cached(query, keys, values, bias)), keys, values
 
 

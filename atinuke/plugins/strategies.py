@@ -77,6 +77,28 @@ def prefix_attention(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def relative_position(draw: st.DrawFn) -> dict[str, Any]:
+    buckets = draw(st.integers(4, 12))
+    return {
+        "heads": draw(st.integers(1, 4)),
+        "buckets": buckets,
+        "reach": buckets + draw(st.integers(0, 8)),
+        "causal": draw(st.booleans()),
+    }
+
+
+@st.composite
+def relative_attention(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "d_model": draw(widths),
+        "heads": draw(st.integers(1, 3)),
+        "head_dim": draw(st.integers(1, 6)),
+        "causal": draw(st.booleans()),
+        "dropout": draw(st.sampled_from([0.0, 0.1])),
+    }
+
+
+@st.composite
 def experts(draw: st.DrawFn) -> dict[str, Any]:
     count = draw(st.integers(1, 5))
     return {
@@ -94,6 +116,12 @@ def dropout() -> Settings:
 def mel_spectrogram() -> Settings:
     """Low rates: a second at 16 kHz is long to compile for."""
     return st.fixed_dictionaries({"mels": st.integers(1, 8), "rate": st.sampled_from([200, 410, 800, 1200])})
+
+
+@st.composite
+def filter_bank(draw: st.DrawFn) -> dict[str, Any]:
+    settings: dict[str, Any] = draw(mel_spectrogram())
+    return {**settings, "shape": draw(st.sampled_from(["povey", "hann"]))}
 
 
 def specaugment() -> Settings:
@@ -137,6 +165,8 @@ def cross_attention(draw: st.DrawFn) -> dict[str, Any]:
         "heads": heads,
         "dropout": draw(st.sampled_from([0.0, 0.1])),
         "bias": draw(st.booleans()),
+        "head_dim": draw(st.none() | st.integers(1, 6)),
+        "scaled": draw(st.booleans()),
     }
 
 
@@ -187,7 +217,7 @@ def augment() -> Settings:
 
 def patches() -> Settings:
     small = st.integers(1, 4)
-    return st.fixed_dictionaries({"d_model": widths, "patch": small, "channels": small})
+    return st.fixed_dictionaries({"d_model": widths, "patch": small, "channels": small, "bias": st.booleans()})
 
 
 def stem() -> Settings:

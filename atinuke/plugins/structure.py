@@ -44,6 +44,19 @@ class Dropout(nn.Module):
         return F.dropout(x, self.rate, self.training)
 
 
+class Affine(nn.Module):
+    """x * scale + shift, with numbers that are not learned: vectors before a tied head (T5), or features less their
+    mean and by their deviation (AST)."""
+
+    def __init__(self, scale: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.shift = shift
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return x * self.scale + self.shift
+
+
 class Identity(nn.Module):
     """Passes its input on: what to swap in to take a component out."""
 

@@ -27,19 +27,20 @@ class PatchEmbedding(nn.Module):
     from a normal distribution of deviation 1/sqrt(pixels of a patch), so that vectors have the deviation of pixels.
     """
 
-    def __init__(self, d_model: int, patch: int = 16, channels: int = 3) -> None:
+    def __init__(self, d_model: int, patch: int = 16, channels: int = 3, bias: bool = True) -> None:
         super().__init__()
         require_positive(d_model=d_model, patch=patch, channels=channels)
         self.d_model = d_model
         self.patch = patch
         self.channels = channels
-        self.projection = nn.Conv2d(channels, d_model, patch, stride=patch)
+        self.bias = bias
+        self.projection = nn.Conv2d(channels, d_model, patch, stride=patch, bias=bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.projection.weight, std=(self.channels * self.patch**2) ** -0.5)
-        assert self.projection.bias is not None
-        nn.init.zeros_(self.projection.bias)
+        if self.projection.bias is not None:
+            nn.init.zeros_(self.projection.bias)
 
     def forward(self, pixel_values: Float[Tensor, "batch {self.channels} height width"]) -> Patches:
         grid = self.projection(pixel_values).permute(0, 2, 3, 1)
