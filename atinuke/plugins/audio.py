@@ -77,7 +77,7 @@ class AudioPad(nn.Module):
 
 
 class AudioPatchesOutput(NamedTuple):
-    """`grid` has axes of times and bands, as views of the same memory."""
+    """`grid` has rows of bands and columns of times, as a picture has, and as AST counts patches."""
 
     output: Float[
         Tensor,
@@ -85,7 +85,7 @@ class AudioPatchesOutput(NamedTuple):
     ]
     grid: Float[
         Tensor,
-        "batch (frames-{self.patch})//{self.stride}+1 ({self.mels}-{self.patch})//{self.stride}+1 {self.d_model}",
+        "batch ({self.mels}-{self.patch})//{self.stride}+1 (frames-{self.patch})//{self.stride}+1 {self.d_model}",
     ]
     mask: Bool[Tensor, "batch ((frames-{self.patch})//{self.stride}+1)*(({self.mels}-{self.patch})//{self.stride}+1)"]
 
@@ -95,8 +95,8 @@ class AudioPatches(nn.Module):
     al., 2021; there 16 and 10, so that patches overlap).
 
     Patches come in the order of time, and within one time from low to high mels: what is longer goes on at the end.
-    (AST itself counts the other way round, all times of the lowest mels first.) A patch counts where its last frame
-    does.
+    (AST itself counts the other way round, all times of the lowest mels first, as the grid does.) A patch counts where
+    its last frame does.
 
     Raises ValueError for fewer frames than a patch has.
     """
@@ -122,10 +122,10 @@ class AudioPatches(nn.Module):
         require_length(input_features.shape[1], self.patch, "frames")
         mask = full_mask(input_features) if mask is None else mask
         patches = self.projection(input_features.masked_fill(~mask[..., None], 0)[:, None])
-        grid = patches.permute(0, 2, 3, 1).contiguous()
+        grid = patches.permute(0, 3, 2, 1)
         bands = (self.mels - self.patch) // self.stride + 1
         times = mask[:, self.patch - 1 :: self.stride].contiguous()
-        return AudioPatchesOutput(grid.flatten(1, 2), grid, times[..., None].expand(-1, -1, bands).flatten(1))
+        return AudioPatchesOutput(by_place(patches.flatten(2)), grid, times[..., None].expand(-1, -1, bands).flatten(1))
 
 
 class AudioWaveformOutput(NamedTuple):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from atinuke.plugins.cross_attention import CrossAttention
 from atinuke.plugins.linear import INITIAL_STD
+from atinuke.plugins.settings import require_positive
 
 
 class Pooled(NamedTuple):
@@ -34,15 +35,21 @@ class MeanPool(nn.Module):
 
 
 class FirstPool(nn.Module):
-    """What stands at the first position that counts: a class token (Devlin et al., 2019)."""
+    """What stands at the first position that counts: a class token (Devlin et al., 2019); or the mean of the first
+    `count`, where a distillation token stands behind it (Touvron et al., 2021)."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 1) -> None:
         super().__init__()
+        require_positive(count=count)
+        self.count = count
 
     def forward(
         self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch sequence"] | None = None
     ) -> Pooled:
-        return _first(x, _there(x, mask))
+        mask = _there(x, mask)
+        if self.count == 1:
+            return _first(x, mask)
+        return MeanPool()(x, mask & (mask.cumsum(1) <= self.count))
 
 
 class TokenPool(nn.Module):
