@@ -14,7 +14,7 @@ from atinuke.core.errors import Mistake, fail, raise_all
 from atinuke.core.spec import reference
 from atinuke.pipelines.pretrained.family import EVERY_MODEL, Effect, Family, dotted
 
-CONFIG = "config.json"
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise fail("is not a JSON object", where=str(file), fix="restore it from a copy")
     return found
+
+
+def with_preprocessor(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A config.json with what the folder says about making pictures and sound ready, under the key `preprocessor`."""
+    file = folder / PREPROCESSOR
+    return {**config, "preprocessor": read_json(file)} if file.is_file() else dict(config)
 
 
 def meaning(family: Family, config: Mapping[str, Any], where: Path) -> Meaning:
@@ -118,8 +124,11 @@ def rewritten(family: Family, config: Mapping[str, Any], sizes: Mapping[str, Any
 
 
 def _values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a config.json that have values, nested ones with dots, by their new names, with defaults."""
+    """The keys of a config.json that have values, nested ones with dots, by their new names, with defaults; and
+    `num_labels`, which is not written where labels have names."""
     values = {family.aliases.get(key, key): value for key, value in _flat(config, "").items() if value is not None}
+    if config.get("id2label"):
+        values["num_labels"] = len(config["id2label"])
     for key, default in family.defaults.items():
         if key not in values and (given := _given(default, values)) is not None:
             values[key] = given

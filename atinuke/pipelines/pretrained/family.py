@@ -39,6 +39,9 @@ names of an architecture without the prefix are the same without it, and a file 
 In names of tensors `#` is the number of a layer and `*` any rest, the same on both sides. A key of config.json that is
 not named in the file is refused, unless it is false, zero, null or empty, or is one that every model has.
 
+What preprocessor_config.json says has keys that begin with `preprocessor.`; those that no line names are not looked at.
+`num_labels` is the number of labels that `id2label` names.
+
 `a + b + c` on a side are several tensors whose values stand one after another, as in a fused matrix. Theirs are parts
 of equal size, unless `sizes` says how many rows each has. `zeros` stands for a part that they do not have: it is filled
 with zeros, and refused on the way back if it has become anything else. Further keys, with sizes as expressions in dims:
@@ -72,9 +75,9 @@ ZEROS = "zeros"
 EVERY_MODEL = frozenset(
     """
     _name_or_path architectures auto_map bos_token_id chunk_size_feed_forward decoder_start_token_id dtype eos_token_id
-    finetuning_task id2label initializer_range is_encoder_decoder label2id model_type output_attentions
-    output_hidden_states pad_token_id problem_type return_dict task_specific_params tokenizer_class torch_dtype
-    torchscript transformers_version use_bfloat16 use_cache
+    finetuning_task id2label initializer_range is_encoder_decoder label2id model_type num_labels output_attentions
+    output_hidden_states pad_token_id preprocessor problem_type return_dict task_specific_params tokenizer_class
+    torch_dtype torchscript transformers_version use_bfloat16 use_cache
     """.split()  # noqa: SIM905 - a list literal of these would hide them
 )
 """Keys of config.json that change nothing that is computed."""

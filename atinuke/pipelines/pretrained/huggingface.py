@@ -13,7 +13,14 @@ from atinuke.core.errors import Mistake, fail, raise_all
 from atinuke.core.names import close
 from atinuke.pipelines import checkpoint
 from atinuke.pipelines.pretrained import files
-from atinuke.pipelines.pretrained.config import CONFIG, meaning, read_json, rewritten
+from atinuke.pipelines.pretrained.config import (
+    CONFIG,
+    PREPROCESSOR,
+    meaning,
+    read_json,
+    rewritten,
+    with_preprocessor,
+)
 from atinuke.pipelines.pretrained.family import Family, family_of, load_family
 from atinuke.pipelines.pretrained.folder import (
     FAMILY,
@@ -61,7 +68,7 @@ def read(folder: Path, family: Path | None = None) -> Read:
     file = family or family_of(config, where)
     known = load_family(file)
     architecture = known.architecture(config, where)
-    checked = graph_of(known, architecture, meaning(known, config, where))
+    checked = graph_of(known, architecture, meaning(known, with_preprocessor(config, folder), where))
     _require_tokens_fit(folder, checked)
     with files.stored(folder) as stored:
         names = {_renamed(known, name): name for name in stored.shapes}
@@ -116,7 +123,9 @@ def to_huggingface(folder: Path, out: Path, shard: int = files.SHARD) -> None:
             fix="go on with it here, or begin again with the unchanged graph",
         )
     family = load_family(folder / FAMILY)
-    config = rewritten(family, opened.config.huggingface, opened.checked.dims, folder / CONFIG)
+    said = with_preprocessor(opened.config.huggingface, folder)
+    config = rewritten(family, said, opened.checked.dims, folder / CONFIG)
+    preprocessor = config.pop("preprocessor", None)
     prefixed = family.architectures[opened.config.architecture].prefix
     planned = plan(family, weights_of(opened.checked), opened.checked.dims, prefixed)
     tensors = checkpoint.read(folder / files.WEIGHTS)
@@ -129,6 +138,8 @@ def to_huggingface(folder: Path, out: Path, shard: int = files.SHARD) -> None:
         write_json(draft / CONFIG, config)
         files.write(found, draft, shard)
         carry(folder, draft)
+        if preprocessor != said.get("preprocessor"):
+            write_json(draft / PREPROCESSOR, preprocessor)
 
 
 def _renamed(family: Family, name: str) -> str:
