@@ -7,6 +7,7 @@ import typer
 
 from atinuke.cli.runs import Folder
 from atinuke.cli.say import NONE, AsJson, say, say_json
+from atinuke.core.errors import fail
 
 if TYPE_CHECKING:
     from atinuke.pipelines.evaluate import Evaluation
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 OtherRows = Annotated[
     list[str],
     typer.Option(
-        "--set", help=r"Other rows: 'rows.validation.files=\[/path/of/rows.jsonl]'.", metavar="rows.KEY=VALUE"
+        "--set",
+        help=r"Other rows: 'rows.validation.files=\[/path/of/rows.jsonl]'; or a task's settings: task.KEY=VALUE.",
+        metavar="KEY=VALUE",
     ),
 ]
+NO_FILES: list[Path] = []  # typer copies it
 
 
 def evaluate(
@@ -31,9 +35,21 @@ def evaluate(
         bool, typer.Option("--subsets", help="Accuracy for every set of optional fields, the others hidden.")
     ] = False,
     beams: Annotated[int, typer.Option(help="Width of the search for what CTC reads.", min=1)] = 8,
+    task: Annotated[
+        str | None, typer.Option(help="Measure a run of a task by another one that has the same answers.")
+    ] = None,
+    data: Annotated[list[Path], typer.Option(help="A file of the task, instead of its validation.")] = NO_FILES,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where a task's scores and predictions go.", metavar="DIR")
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Measure a run of rows on its validation rows."""
+    """Measure a run on its validation rows, or by its task: scores, slices and predictions."""
+    if task or data or output or _is_of_task(run):
+        if subsets:
+            raise fail("--subsets are for runs of rows", fix="leave it out")
+        _evaluate_task(run, task, data, sets, output, json)
+        return
     from atinuke.pipelines.evaluate import CONFUSION, EVALUATION, SUBSETS
     from atinuke.pipelines.evaluate import evaluate as measure
     from atinuke.pipelines.scores.classes import ClassFigures
@@ -47,6 +63,41 @@ def evaluate(
     pictures = [CONFUSION] if isinstance(found.figures, ClassFigures) else []
     pictures += [SUBSETS] if found.subsets else []
     say("", *(f"  wrote {run / name}" for name in (EVALUATION, *pictures)))
+
+
+def _is_of_task(run: Path) -> bool:
+    from atinuke.pipelines.recipe import load_recipe
+    from atinuke.pipelines.train import RECIPE
+
+    return (run / RECIPE).is_file() and load_recipe(run / RECIPE).task is not None
+
+
+def _evaluate_task(
+    run: Path, task: str | None, data: list[Path], sets: list[str], output: Path | None, json: bool
+) -> None:
+    from atinuke.pipelines.evaluate_task import EVALUATION, ITEMS, evaluate_task
+
+    found = evaluate_task(run, task, data, sets, output=output)
+    if json:
+        say_json(found.json())
+        return
+    say(f"{run}, {found.step}: {found.task.name} over {found.items:,} items", "")
+    if not found.scores:
+        say("the files do not say what is right: there are predictions, and no scores")
+    else:
+        table = _table("score", "value", "95 % interval")
+        for one in found.scores:
+            ends = one.interval
+            table.add_row(one.name, f"{ends.value:.4f}", f"{ends.low:.4f} to {ends.high:.4f}")
+        say(table)
+    if found.slices:
+        names = [one.name for one in found.scores]
+        table = _table("slice", *names, "n")
+        for part in found.slices:
+            values = {one.name: f"{one.interval.value:.4f}" for one in part.scores}
+            table.add_row(f"{part.by}: {part.value}", *(values.get(name, "") for name in names), f"{part.items:,}")
+        say("", table)
+    say("", *(f"  wrote {found.folder / name}" for name in (EVALUATION, ITEMS, *found.predictions)))
 
 
 def _say_figures(found: "Evaluation") -> None:

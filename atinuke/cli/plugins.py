@@ -48,12 +48,13 @@ def _fits(text: str) -> None:
 
 @app.command(name="list")
 def list_components(json: AsJson = False) -> None:
-    """List all components, objectives and sources; a broken plugin is named, and hurts no other."""
+    """List all components, objectives, sources and tasks; a broken plugin is named, and hurts no other."""
     registry = Registry()
     kinds: dict[str, Callable[[str], Mapping[str, Component | Choice]]] = {
         "components": registry.components,
         "objectives": registry.objectives,
         "sources": registry.sources,
+        "tasks": registry.tasks,
     }
     found: dict[str, dict[str, str]] = {kind: {} for kind in kinds}
     broken: dict[str, str] = {}

@@ -68,7 +68,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Choice:
-    """An objective or a source of rows that recipes can name.
+    """An objective, a source of rows or a task that recipes can name.
 
     `name` is one word (a third party's gets its plugin's name in front: `strided:focal`); `target` is the import string
     of its class, whose fields are the settings.
@@ -79,7 +79,7 @@ class Choice:
     summary: str
 
     def __post_init__(self) -> None:
-        _require(WORD.fullmatch(self.name), self.name, "the name of an objective or source must be a word")
+        _require(WORD.fullmatch(self.name), self.name, "the name of an objective, source or task must be a word")
         _require(isinstance(self.summary, str), repr(self.summary), f"the summary of `{self.name}` must be a text")
         _require(TARGET.fullmatch(self.target), self.target, "a target must look like `package.module:Class`")
 

@@ -27,6 +27,11 @@ def atinuke_sources() -> Iterable[Choice]:  # type: ignore[empty-body]
 
 
 @hookspec
+def atinuke_tasks() -> Iterable[Choice]:  # type: ignore[empty-body]
+    """Yields the tasks that recipes and `evaluate` can name: subclasses of `atinuke.pipelines.task.Task`."""
+
+
+@hookspec
 def atinuke_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
     """Yields the targets that models can be compiled for."""
 

@@ -24,7 +24,7 @@ Record = TypeVar("Record", Backend, Choice, Component, Rewrite)
 
 
 class Registry:
-    """Finds components, objectives, sources of rows, backends and rewrites by name."""
+    """Finds components, objectives, sources of rows, tasks, backends and rewrites by name."""
 
     def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
         self._entries: dict[str, list[EntryPoint]] = {}
@@ -56,6 +56,10 @@ class Registry:
         """The sources of rows of one plugin ("" is the built-ins), by the names that recipes use."""
         return self._records(plugin, "atinuke_sources", Choice)
 
+    def tasks(self, plugin: str = "") -> dict[str, Choice]:
+        """The tasks of one plugin ("" is the built-ins), by the names that recipes use."""
+        return self._records(plugin, "atinuke_tasks", Choice)
+
     def backends(self, plugin: str = "") -> dict[str, Backend]:
         """The backends of one plugin ("" is the built-ins), by the names that `--target` takes."""
         return self._records(plugin, "atinuke_backends", Backend)
@@ -79,6 +83,10 @@ class Registry:
     def source(self, name: str) -> Choice:
         """The record of a source of rows; errors as for `component`."""
         return self._find(name, self.sources, "source")
+
+    def task(self, name: str) -> Choice:
+        """The record of a task; errors as for `component`."""
+        return self._find(name, self.tasks, "task")
 
     def backend(self, name: str) -> Backend:
         """The record of a backend; errors as for `component`."""

@@ -8,17 +8,26 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atinuke.pipelines.collate import collate
-from atinuke.pipelines.examples import Examples
 from atinuke.pipelines.sampler import Batch, Make, position_of
 
 POOL = 64  # groups that are sorted by length together
 AHEAD = 2  # batches decoded ahead by each thread
+
+
+class Many(Protocol):
+    """What batches are made of: `lengths[i]` is how long example i is among the others; `fingerprint` differs where an
+    example does."""
+
+    lengths: NDArray[np.float64]
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+    def batch(self, indices: Sequence[int]) -> Batch: ...
 
 
 class Shuffled:
@@ -35,7 +44,7 @@ class Shuffled:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Many,
         batch: int,
         accumulate: int = 1,
         seed: int = 0,
@@ -128,7 +137,7 @@ def order(lengths: NDArray[np.float64], group: int, seed: int, epoch: int) -> ND
     return np.concatenate([shuffled[:begun], groups.ravel(), shuffled[begun + whole :]])
 
 
-def in_order(examples: Examples, batch: int, workers: int = 2, make: Make | None = None) -> Iterator[Batch]:
+def in_order(examples: Many, batch: int, workers: int = 2, make: Make | None = None) -> Iterator[Batch]:
     """Every example once, from first to last, always the same; the last batch may be smaller."""
     starts = range(0, len(examples), batch)
 
@@ -152,6 +161,6 @@ def in_order(examples: Examples, batch: int, workers: int = 2, make: Make | None
             pool.shutdown(cancel_futures=True)
 
 
-def _decoded(examples: Examples, indices: Sequence[int], numbers: Sequence[int], make: Make | None) -> Batch:
-    batch = collate([examples[index] for index in indices], examples.fields)
+def _decoded(examples: Many, indices: Sequence[int], numbers: Sequence[int], make: Make | None) -> Batch:
+    batch = examples.batch(indices)
     return make(batch, numbers) if make else batch

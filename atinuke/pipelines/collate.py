@@ -13,18 +13,21 @@ What is missing is zeros and its row of the mask all False. A batch in which all
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from atinuke.pipelines.examples import Example
 from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Image, Number, Text, mask_name, segments_name
 from atinuke.pipelines.sampler import IGNORED, Batch
 from atinuke.runtime.fields import padded, stacked
 
+if TYPE_CHECKING:
+    from atinuke.pipelines.examples import Example
 
-def collate(examples: Sequence[Example], fields: Mapping[str, Field]) -> Batch:
+
+def collate(examples: "Sequence[Example]", fields: Mapping[str, Field]) -> Batch:
     """A batch of at least one example."""
     batch: dict[str, Tensor] = {}
     for name, field in fields.items():

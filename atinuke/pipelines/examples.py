@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from atinuke.core.errors import AtinukeError, Mistake, fail
 from atinuke.core.names import close
+from atinuke.pipelines.collate import collate
 from atinuke.pipelines.fields import (
     Array,
     Audio,
@@ -29,6 +30,7 @@ from atinuke.pipelines.fields import (
     segments_name,
 )
 from atinuke.pipelines.rows import Rows
+from atinuke.pipelines.sampler import Batch
 from atinuke.pipelines.tokenizer import Tokenizer
 
 Example = dict[str, Array | None]
@@ -94,6 +96,10 @@ class Examples:
         found = copy(self)
         found._kept, found.lengths = self._kept[list(indices)], self.lengths[list(indices)]
         return found
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These examples as one batch (see `collate`)."""
+        return collate([self[index] for index in indices], self.fields)
 
     def __getitem__(self, index: int, /) -> Example:
         number = int(self._kept[index])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atinuke.compile.front import check_graph, open_graph
+from atinuke.compile.front import check_graph
 from atinuke.compile.module import build
 from atinuke.core import dims
 from atinuke.core.checked import CheckedBody, CheckedGraph, CheckedNode
@@ -17,6 +17,7 @@ from atinuke.core.errors import AtinukeError, fail
 from atinuke.core.graph import Wire
 from atinuke.core.names import close
 from atinuke.core.signature import Dim
+from atinuke.pipelines.beginning import open_beginning
 from atinuke.pipelines.examples import Example
 from atinuke.pipelines.feed_rows import known, require
 from atinuke.pipelines.fields import Array, Field, decode
@@ -119,9 +120,7 @@ def _opened(subject: Path) -> tuple[Trained, Tokenizer | None]:
         wanted = run.recipe.tokenizer
         return run, Tokenizer.load(file, wanted.end_of_text) if wanted else None
     recipe = load_recipe(subject)
-    choice, wanted = recipe.graph, recipe.tokenizer
-    sets, swaps = ([f"{key}={value}" for key, value in part.items()] for part in (choice.set, choice.swap))
-    checked = open_graph(choice.use, sets, swaps)
+    wanted, checked = recipe.tokenizer, open_beginning(recipe)
     if wanted and not wanted.file:
         fix = "train first, and look at the run"
         raise fail("its tokenizer is made by training", where=str(subject), fix=fix)

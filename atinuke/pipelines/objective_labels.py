@@ -85,6 +85,29 @@ class Regression(Objective):
         return Added(nodes, {self.labels: Input("float", sizes(given.shape))}, {loss: Wire(loss)})
 
 
+class Span(Objective):
+    """Minus the logarithm of the probability of the right positions: the output `scores` `[batch, sequence, points]`
+    against the input `labels`, whole numbers like it that are 1 where a point is right. The input `mask` `[batch,
+    sequence]` says what is a position."""
+
+    name: Literal["span"]
+    scores: str = "span"
+    labels: str = LABELS
+    mask: str = "attention_mask"
+
+    def added(self, checked: CheckedGraph, prefix: str = "") -> Added:
+        wire, given = output(checked, self.scores)
+        if len(given.shape) != 3 or not given.shape[2].is_Integer:
+            what = f"output `{self.scores}` must be [batch, sequence, points]"
+            raise fail(what, f"got {given}", where="objective.scores")
+        feeds = {"scores": wire, "labels": Wire(self.labels), "mask": Wire(self.mask)}
+        inputs = {self.labels: Input("int64", sizes(given.shape))}
+        if self.mask not in checked.graph.inputs:
+            inputs[self.mask] = Input("bool", sizes(given.shape[:2]))
+        loss = f"{prefix}{LOSS}"
+        return Added({loss: node("loss.span", feeds, points=int(given.shape[2]))}, inputs, {loss: Wire(loss)})
+
+
 class Contrastive(Objective):
     """Brings the two outputs of `pair` together row by row: `softmax` as CLIP, `sigmoid` as SigLIP."""
 

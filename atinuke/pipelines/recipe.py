@@ -29,6 +29,7 @@ from atinuke.pipelines.objective import Objective
 from atinuke.pipelines.objective_text import Causal
 from atinuke.pipelines.rows import Source
 from atinuke.pipelines.section import Section, read
+from atinuke.pipelines.task import Task
 from atinuke.pipelines.text import Split
 from atinuke.runtime.tokenizer import END_OF_TEXT
 
@@ -152,7 +153,11 @@ class BadLoss(Section):
 
 
 class Recipe(Section):
-    """Everything a run depends on. It reads the texts of `data`, as tokens, or the `rows` of any files.
+    """Everything a run depends on. It reads the texts of `data`, as tokens, the `rows` of any files, or the files of a
+    `task`, which brings its own objective.
+
+    It begins with a `graph`, or with the model folder `pretrained` (see docs/pretrained.md): its graph, its weights,
+    and for a task its tokenizer.
 
     One step takes `batch * accumulate` rows (of texts: of `context` tokens) in every process.
 
@@ -160,9 +165,11 @@ class Recipe(Section):
     takes longer the deeper it is and steps a little faster.
     """
 
-    graph: GraphChoice
+    graph: GraphChoice | None = None
+    pretrained: str | None = None
     data: Data | None = None
     rows: RowsData | None = None
+    task: Task | None = None
     tokenizer: Tokenizer | None = None
     objective: Objective = Causal(name="causal")
     optimiser: Annotated[AdamW | SGD, Field(discriminator="name")]
@@ -183,14 +190,30 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _one_kind_of_data(self) -> Self:
-        if (self.data is None) == (self.rows is None):
-            raise ValueError("must have either `data` or `rows`")
+        if sum(one is not None for one in (self.data, self.rows, self.task)) != 1:
+            raise ValueError("must have either `data` or `rows` or `task`")
+        if (self.graph is None) == (self.pretrained is None):
+            raise ValueError("must have either `graph` or `pretrained`")
         if self.data and not self.tokenizer:
             raise ValueError("must have a `tokenizer`: texts are read as tokens")
         if self.data and "data" not in self.objective.reads:
             raise ValueError(f"`objective` {self.objective.name} needs `rows`; it cannot be learnt from `data`")
         if not self.tokenizer and self.objective.needs_tokenizer:
             raise ValueError(f"`objective` {self.objective.name} needs a `tokenizer`, or name another")
+        return self
+
+    @model_validator(mode="after")
+    def _task_is_whole(self) -> Self:
+        if self.task is None:
+            return self
+        if not self.task.train:
+            raise ValueError("`task.train` is missing")
+        if "objective" in self.model_fields_set and self.objective != self.task.objective():
+            raise ValueError("`objective` comes with the task: leave it out")
+        if self.tokenizer and not self.tokenizer.file:
+            raise ValueError("`tokenizer.file` is missing: a task is read by a tokenizer that is there already")
+        if not self.tokenizer and not self.pretrained:
+            raise ValueError("must have a `tokenizer` where nothing is `pretrained`")
         return self
 
     @model_validator(mode="after")
@@ -206,7 +229,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         AtinukeError: the file cannot be read, or anything in it or in the overrides is wrong; carries every mistake.
     """
-    return _absolute(read(Recipe, parse(read_text(path), str(path)), overrides), path.resolve().parent)
+    recipe = _absolute(read(Recipe, parse(read_text(path), str(path)), overrides), path.resolve().parent)
+    return recipe.model_copy(update={"objective": recipe.task.objective()}) if recipe.task else recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -238,11 +262,13 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
             made["path"] = path(folder)
         return source.model_copy(update=made)
 
-    data, rows, graph, tokenizer = recipe.data, recipe.rows, recipe.graph, recipe.tokenizer
-    beside = is_file(Path(path(graph.use)))  # else it must be the name of a graph that ships
+    data, rows, graph, tokenizer, task = recipe.data, recipe.rows, recipe.graph, recipe.tokenizer, recipe.task
+    beside = graph and is_file(Path(path(graph.use)))  # else it must be the name of a graph that ships
     return recipe.model_copy(
         update={
-            "graph": graph.model_copy(update={"use": path(graph.use)}) if beside else graph,
+            "graph": graph.model_copy(update={"use": path(graph.use)}) if graph and beside else graph,
+            "pretrained": recipe.pretrained and path(recipe.pretrained),
+            "task": task and task.model_copy(update={"train": paths(task.train), "validation": paths(task.validation)}),
             "data": data and data.model_copy(update={"train": paths(data.train), "validation": paths(data.validation)}),
             "rows": rows
             and rows.model_copy(

@@ -3,7 +3,7 @@
     recipe.yaml     what was asked for, defaults and classes written out and paths absolute
     graph.yaml      the graph that is trained
     tokenizer.json
-    init.safetensors  the weights of another run that it began with, if any
+    init.safetensors  the weights of another run or a pretrained model that it began with, if any
     checkpoints/    see `checkpoint`
     log.jsonl, tensorboard/, loss.png
 
@@ -11,6 +11,7 @@ From the moment that `recipe.yaml` is there, `resume` goes on from wherever the 
 tokenizer. Tokens lie in `shards/` beside the folder, where other runs find them too.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,14 +23,17 @@ from atinuke.compile.module import build
 from atinuke.core.dump import dump
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
-from atinuke.pipelines import checkpoint, feed_rows, feed_text, log
+from atinuke.pipelines import checkpoint, feed_rows, feed_task, feed_text, log
+from atinuke.pipelines.beginning import WEIGHTS, open_beginning, require_found
+from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.init import adopt, copy_weights
 from atinuke.pipelines.loop import Job, Loop, Outcome
 from atinuke.pipelines.recipe import Recipe, dump_recipe, load_recipe
+from atinuke.pipelines.tokenizer_files import read_tokenizer
 from atinuke.pipelines.world import World, joined
 
 RECIPE, GRAPH, TOKENIZER, SHARDS, INIT = "recipe.yaml", "graph.yaml", "tokenizer.json", "shards", "init.safetensors"
-FIXED = ("graph", "data", "rows", "tokenizer", "objective", "seed")
+FIXED = ("graph", "pretrained", "data", "rows", "task", "tokenizer", "objective", "seed")
 
 
 def start(recipe: Recipe, folder: Path, console: Console | None = None, init: Path | None = None) -> Outcome:
@@ -70,14 +74,17 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         raise fail(
             "holds a run already", where=str(folder), fix=f"go on with `atinuke resume {folder}`, or name another"
         )
-    choice = recipe.graph
-    checked = open_graph(
-        choice.use,
-        [f"{name}={value}" for name, value in choice.set.items()],
-        [f"{node}={component}" for node, component in choice.swap.items()],
-    )
+    if init and recipe.pretrained:
+        raise fail("`pretrained` and `--init` are two beginnings", where=str(init), fix="leave one out")
+    checked = open_beginning(recipe)
     trained = recipe.objective.trained(checked)
-    feed_text.require(checked, trained, recipe) if recipe.data else feed_rows.require(trained, recipe)
+    tokenizer = None
+    if recipe.task:
+        file = feed_task.tokenizer_of(recipe)
+        tokenizer = read_tokenizer(file)
+        feed_task.require(trained, recipe, Texts(tokenizer, file))
+    else:
+        feed_text.require(checked, trained, recipe) if recipe.data else feed_rows.require(trained, recipe)
     if init:
         _require_same_tokens(recipe, init)
     _write(folder / GRAPH, dump(checked.graph))
@@ -85,6 +92,11 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         (folder / left).unlink(missing_ok=True)
     if init:
         copy_weights(init, folder / INIT)
+    if recipe.pretrained:
+        with replacing(folder / INIT) as draft:
+            shutil.copyfile(Path(recipe.pretrained) / WEIGHTS, draft)
+    if tokenizer:
+        _write(folder / TOKENIZER, tokenizer)
     _write(folder / RECIPE, dump_recipe(_with_classes(recipe)))
 
 
@@ -101,7 +113,9 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
     checked = open_graph(str(folder / GRAPH))
     trained = recipe.objective.trained(checked)
     tokenizer = folder / TOKENIZER
-    if recipe.data:
+    if recipe.task:
+        feed = feed_task.feed(trained, recipe, tokenizer, world, console)
+    elif recipe.data:
         feed = feed_text.feed(checked, trained, recipe, tokenizer, folder.parent / SHARDS, world, console)
     else:
         feed = feed_rows.feed(trained, recipe, tokenizer, world, console)
@@ -109,6 +123,8 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
     module = build(trained)
     if (folder / INIT).exists() and not checkpoint.saved(folder / "checkpoints"):
         adopted = adopt(module, folder / INIT)
+        if recipe.pretrained:
+            require_found(adopted.new, recipe.pretrained)
         for line in adopted.lines() if world.rank == 0 else ():
             console.print(line, highlight=False)
     objective = recipe.objective

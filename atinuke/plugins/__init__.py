@@ -1,4 +1,4 @@
-"""The components that come with Atinuke, one kind a file, and the objectives and sources of `atinuke.pipelines`.
+"""The components that come with Atinuke, one kind a file, and the objectives, sources and tasks of `atinuke.pipelines`.
 
 They are registered through the same hooks as everybody else's, and listing them imports none of them.
 """
@@ -26,6 +26,12 @@ def atinuke_objectives() -> Iterable[Choice]:
 def atinuke_sources() -> Iterable[Choice]:
     for name, target, summary in SOURCES:
         yield Choice(name, f"atinuke.pipelines.{target}", summary)
+
+
+@hookimpl
+def atinuke_tasks() -> Iterable[Choice]:
+    for name, target, summary in TASKS:
+        yield Choice(name, f"atinuke.pipelines.tasks.{target}", summary)
 
 
 @hookimpl
@@ -120,6 +126,7 @@ COMPONENTS = (
     ("pool.mean", "pool:MeanPool", "The mean over the positions that count"),
     ("pool.first", "pool:FirstPool", "The first position that counts: a class token"),
     ("pool.token", "pool:TokenPool", "The first position of a token: the end of a text"),
+    ("pool.last", "pool:LastPool", "The last position that counts"),
     ("pool.attention", "pool:AttentionPool", "What a learned query finds", "attention_pool"),
     ("head.classification", "head:ClassificationHead", "The score of every class"),
     ("head.regression", "head:RegressionHead", "One number"),
@@ -127,6 +134,11 @@ COMPONENTS = (
     ("head.similarity", "head:SimilarityHead", "The score of every pair of two vectors (CLIP)"),
     ("loss.cross_entropy", "loss_supervised:CrossEntropyLoss", "Cross-entropy over classes, with label smoothing"),
     ("loss.regression", "loss_supervised:RegressionLoss", "The mean squared error"),
+    (
+        "loss.span",
+        "loss_supervised:SpanLoss",
+        "The right positions, such as first and last of an answer",
+    ),
     ("loss.contrastive", "loss_contrastive:ContrastiveLoss", "Pairs among all others, both ways (CLIP)"),
     ("loss.sigmoid_contrastive", "loss_contrastive:SigmoidContrastiveLoss", "Each pair by itself (SigLIP)"),
     ("metric.accuracy", "metric:Accuracy", "The share of labels that have the highest score"),
@@ -157,6 +169,7 @@ OBJECTIVES = (
     ("masked", "objective_text:Masked", "Predict tokens that are hidden (BERT)"),
     ("classification", "objective_labels:Classification", "Cross-entropy against classes, and the accuracy"),
     ("regression", "objective_labels:Regression", "The mean squared error"),
+    ("span", "objective_labels:Span", "The positions where something begins and ends"),
     ("contrastive", "objective_labels:Contrastive", "Two vectors of a row together, others apart (CLIP, SigLIP)"),
     ("ctc", "objective_labels:CTC", "Labels in order without their places"),
     ("given", "objective_labels:Given", "The losses that the graph gives itself"),
@@ -169,6 +182,22 @@ SOURCES = (
     ("table", "rows:Table", "CSV, TSV or Parquet"),
     ("sentences", "sentences:Sentences", "Pairs of neighbouring sentences of texts, half of them exchanged"),
     ("datasets", "rows:Datasets", "A Hugging Face data set"),
+)
+
+TASKS = (
+    ("cola", "glue:CoLA", "Is it English? (GLUE)"),
+    ("sst2", "glue:SST2", "Is a film review good or bad? (GLUE)"),
+    ("mrpc", "glue:MRPC", "Do two sentences say the same? (GLUE)"),
+    ("stsb", "glue:STSB", "How alike are two sentences, 0 to 5? (GLUE)"),
+    ("qqp", "glue:QQP", "Do two questions ask the same? (GLUE)"),
+    ("mnli", "glue:MNLI", "Does one sentence follow from another? (GLUE)"),
+    ("qnli", "glue:QNLI", "Does a sentence answer a question? (GLUE)"),
+    ("rte", "glue:RTE", "Does one sentence follow from another? (GLUE)"),
+    ("wnli", "glue:WNLI", "What does a pronoun stand for? (GLUE)"),
+    ("snli", "nli:SNLI", "Does one sentence follow from another?"),
+    ("anli", "nli:ANLI", "Does one sentence follow from another, where models failed?"),
+    ("squad", "squad:SQuAD", "Where in a text is the answer? (v1.1)"),
+    ("squad2", "squad:SQuAD2", "Where in a text is the answer, if anywhere? (v2.0)"),
 )
 
 BACKENDS = (

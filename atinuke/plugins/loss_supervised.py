@@ -48,6 +48,37 @@ class RegressionLoss(nn.Module):
         return (total / mask.sum().clamp(min=1).to(total.dtype)).to(values.dtype)
 
 
+class SpanLoss(nn.Module):
+    """Minus the logarithm of the probability that scores over positions give to the right ones, the mean over all rows
+    and points (such as where an answer begins, and where it ends).
+
+    `labels` are 1 where a point is right; of several, any will do (Clark and Gardner, 2018). What `mask` hides is no
+    position, and a point that is right nowhere does not count.
+    """
+
+    def __init__(self, points: int = 2) -> None:
+        super().__init__()
+        require_positive(points=points)
+        self.points = points
+
+    def forward(
+        self,
+        scores: Float[Tensor, "batch sequence {self.points}"],
+        labels: Int[Tensor, "batch sequence {self.points}"],
+        mask: Bool[Tensor, "batch sequence"] | None = None,
+    ) -> Float[Tensor, ""]:
+        precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        least = torch.finfo(precise.dtype).min
+        right = labels > 0
+        if mask is not None:
+            right = right & mask[..., None]
+            precise = precise.masked_fill(~mask[..., None], least)
+        counts = right.any(1)
+        missed = precise.logsumexp(1) - precise.masked_fill(~right, least).logsumexp(1)
+        total = missed.masked_fill(~counts, 0.0).sum()
+        return (total / counts.sum().clamp(min=1).to(total.dtype)).to(scores.dtype)
+
+
 def mean_cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """The mean cross-entropy of `scores[..., classes]` over labels that are not -100, summed in float32 at least."""
     kept = labels != IGNORED

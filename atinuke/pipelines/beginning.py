@@ -1,0 +1,42 @@
+"""What a run begins with: its graph, and the weights and the tokenizer of a pretrained model."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from atinuke.compile.front import check_graph, open_graph
+from atinuke.core.checked import CheckedGraph
+from atinuke.core.errors import fail
+from atinuke.pipelines.recipe import Recipe
+
+GRAPH, WEIGHTS = "graph.yaml", "model.safetensors"
+ADDED = "task_"  # what the names of nodes begin with that a task adds to a graph
+
+
+def open_beginning(recipe: Recipe) -> CheckedGraph:
+    """The graph of a recipe, or of its pretrained model, with the head of its task.
+
+    Raises:
+        AtinukeError: the graph is wrong, the folder is no model folder, or the graph does not give what the task needs.
+    """
+    choice = recipe.graph
+    if choice is None:
+        assert recipe.pretrained
+        folder = Path(recipe.pretrained)
+        missing = [name for name in (GRAPH, WEIGHTS) if not (folder / name).is_file()]
+        if missing:
+            fix = "make one with `atinuke convert`"
+            raise fail("is no model folder", f"there is no `{missing[0]}`", where=str(folder), fix=fix)
+        checked = open_graph(str(folder / GRAPH))
+    else:
+        sets, swaps = ([f"{key}={value}" for key, value in part.items()] for part in (choice.set, choice.swap))
+        checked = open_graph(choice.use, sets, swaps)
+    return check_graph(recipe.task.head(checked)) if recipe.task else checked
+
+
+def require_found(new: Iterable[str], folder: str) -> None:
+    """Raises AtinukeError where a tensor begins anew that the pretrained model has to have."""
+    lacking = [name for name in new if not name.startswith(ADDED)]
+    if lacking:
+        what = f"its weights have no `{lacking[0]}` of the shape that its graph wants"
+        more = [f"and {len(lacking) - 1} more"] if len(lacking) > 1 else []
+        raise fail(what, *more, where=folder, fix="convert the model again")
