@@ -87,6 +87,22 @@ class LastPool(nn.Module):
         return Pooled(x.gather(1, last)[:, 0] * there[:, None], there)
 
 
+class LastPool(nn.Module):
+    """What stands at the last position that counts: where a text that is read from left to right has been read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch sequence"] | None = None
+    ) -> Pooled:
+        mask = _there(x, mask)
+        places = torch.arange(1, x.shape[1] + 1, device=x.device) * mask
+        last = places.argmax(1)[:, None, None].expand(-1, -1, x.shape[2])
+        there = mask.any(1)
+        return Pooled(x.gather(1, last)[:, 0] * there[:, None], there)
+
+
 class AttentionPooled(NamedTuple):
     """A vector a row, and whether anything stands behind it."""
 
