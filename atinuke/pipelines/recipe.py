@@ -198,7 +198,7 @@ class Recipe(Section):
             raise ValueError("must have a `tokenizer`: texts are read as tokens")
         if self.data and "data" not in self.objective.reads:
             raise ValueError(f"`objective` {self.objective.name} needs `rows`; it cannot be learnt from `data`")
-        if not self.tokenizer and self.objective.needs_tokenizer:
+        if not self.tokenizer and not self.task and self.objective.needs_tokenizer:
             raise ValueError(f"`objective` {self.objective.name} needs a `tokenizer`, or name another")
         return self
 

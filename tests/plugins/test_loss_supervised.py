@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.export import Dim
 
-from atinuke.plugins.loss_supervised import CrossEntropyLoss, RegressionLoss
+from atinuke.plugins.loss_supervised import CrossEntropyLoss, RegressionLoss, SpanLoss
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -84,3 +84,25 @@ def test_regression_of_nothing_is_zero_and_a_label_that_is_no_number_shows():
     assert loss.item() == 0
     assert not values.grad.any()
     assert RegressionLoss()(values, labels).isnan()
+
+
+def test_span_is_cross_entropy_over_positions():
+    scores = torch.randn(3, 7, 2, dtype=torch.float64, requires_grad=True)
+    places = torch.tensor([[0, 3], [2, 2], [6, -100]])
+    labels = F.one_hot(places.clamp(min=0), 7).transpose(1, 2) * (places != -100)[:, None]
+    ours = SpanLoss()(scores, labels)
+    theirs = F.cross_entropy(scores, places, ignore_index=-100)
+    torch.testing.assert_close(ours, theirs, **EXACT)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, scores)[0] for loss in (ours, theirs)), **EXACT)
+
+
+def test_any_right_position_will_do_and_hidden_ones_are_none():
+    scores = torch.randn(1, 4, 1, dtype=torch.float64)
+    labels, mask = torch.tensor([[[1], [1], [0], [1]]]), torch.tensor([[True, True, True, False]])
+    chances = scores[0, :3, 0].softmax(0)
+    torch.testing.assert_close(SpanLoss(1)(scores, labels, mask), -(chances[0] + chances[1]).log(), **EXACT)
+    nothing = torch.zeros(2, 3, 2, requires_grad=True)
+    loss = SpanLoss()(nothing, torch.full((2, 3, 2), -100))
+    loss.backward()
+    assert loss.item() == 0
+    assert not nothing.grad.any()

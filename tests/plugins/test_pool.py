@@ -3,7 +3,7 @@ import torch
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionPoolingHead
 
-from atinuke.plugins.pool import AttentionPool, FirstPool, MeanPool
+from atinuke.plugins.pool import AttentionPool, FirstPool, LastPool, MeanPool
 
 MASK = torch.tensor([[True, True, False], [False, False, False], [False, True, True]])
 
@@ -61,3 +61,11 @@ def test_an_absent_row_is_zero_and_passes_no_gradient(pool):
     output.sum().backward()
     assert not x.grad[1].any()
     assert x.grad[0].any()
+
+
+def test_last_is_the_last_that_counts():
+    x = torch.randn(3, 3, 4)
+    output, mask = LastPool()(x, MASK)
+    assert torch.equal(output, torch.stack((x[0, 1], torch.zeros(4), x[2, 2])))
+    assert mask.tolist() == [True, False, True]
+    assert torch.equal(LastPool()(x).output, x[:, -1])

@@ -51,11 +51,12 @@ def read(file: Path, layouts: Sequence[Layout], task: str) -> Iterator[Found]:
     kind = (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
     if kind not in KINDS:
         raise fail(f"is not a {' or '.join(KINDS)} file", where=str(file), fix="give one of these, plain or gzipped")
-    rows = text.objects(file) if kind in (".jsonl", ".ndjson") else _table(file, layouts, task)
+    is_table = kind in (".tsv", ".txt")
+    rows = _table(file, layouts, task) if is_table else text.objects(file)
     layout: Layout | None = None
     for number, (where, values) in enumerate(rows):
         if layout is None:
-            layout = _layout(layouts, values, where, task)
+            layout = _layout(layouts, values, Place(str(file), 1) if is_table else where, task)
         missing = [name for name in layout.needed if name not in values]
         if missing:
             has = f"it has: {', '.join(values) or 'nothing'}"
