@@ -1,4 +1,4 @@
-"""What a run begins with: its graph, and the weights and the tokenizer of a pretrained model."""
+"""What a run begins with: its graph, and the weights of a pretrained model."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 from atinuke.compile.front import check_graph, open_graph
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
+from atinuke.pipelines.pretrained.folder import open_folder
 from atinuke.pipelines.recipe import Recipe
 
-GRAPH, WEIGHTS = "graph.yaml", "model.safetensors"
 ADDED = "task_"  # what the names of nodes begin with that a task adds to a graph
 
 
@@ -21,12 +21,7 @@ def open_beginning(recipe: Recipe) -> CheckedGraph:
     choice = recipe.graph
     if choice is None:
         assert recipe.pretrained
-        folder = Path(recipe.pretrained)
-        missing = [name for name in (GRAPH, WEIGHTS) if not (folder / name).is_file()]
-        if missing:
-            fix = "make one with `atinuke convert`"
-            raise fail("is no model folder", f"there is no `{missing[0]}`", where=str(folder), fix=fix)
-        checked = open_graph(str(folder / GRAPH))
+        checked = open_folder(Path(recipe.pretrained)).checked
     else:
         sets, swaps = ([f"{key}={value}" for key, value in part.items()] for part in (choice.set, choice.swap))
         checked = open_graph(choice.use, sets, swaps)

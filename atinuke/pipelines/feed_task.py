@@ -22,6 +22,7 @@ from atinuke.pipelines.recipe import Recipe
 from atinuke.pipelines.rows import fingerprint
 from atinuke.pipelines.sampler import Batch
 from atinuke.pipelines.task import Item, Task, Window
+from atinuke.pipelines.tokenizer_files import find_tokenizer
 from atinuke.pipelines.world import World
 
 TEXT, SEGMENTS = "input_ids", "segment_ids"
@@ -90,7 +91,7 @@ def tokenizer_of(recipe: Recipe) -> Path:
     if recipe.tokenizer and recipe.tokenizer.file:
         return Path(recipe.tokenizer.file)
     assert recipe.pretrained
-    return Path(recipe.pretrained) / "tokenizer.json"
+    return find_tokenizer(Path(recipe.pretrained))
 
 
 def require(trained: CheckedGraph, recipe: Recipe, texts: Texts) -> None:

@@ -11,12 +11,13 @@ from atinuke.core.errors import fail
 from atinuke.core.graph import Graph, Input, Node, Wire, frozen
 from atinuke.core.rewrite import HEAD
 from atinuke.pipelines.beginning import ADDED
-from atinuke.pipelines.objective import node
+from atinuke.pipelines.objective import node, output
 from atinuke.pipelines.part import part
 from atinuke.pipelines.task import MASK
 
 TEXT, VECTORS = "input_ids", "last_hidden_state"
-Pool = Literal["first", "last", "mean", "attention"]
+Pool = Literal["first", "last", "mean", "attention", "pooled"]
+"""Components `pool.*`; or `pooled`, the output of that name, which some graphs were pretrained with."""
 
 
 def vectors(checked: CheckedGraph) -> tuple[Wire, int]:
@@ -63,11 +64,20 @@ def mask(checked: CheckedGraph) -> dict[str, Input]:
 def pooled(checked: CheckedGraph, pool: Pool, dropout: float) -> tuple[dict[str, Node], Wire, int]:
     """Nodes that make one vector `[batch, d_model]` of a text: the nodes, the wire of the vector, and d_model."""
     wire, d_model = vectors(checked)
-    settings = {"d_model": d_model} if pool == "attention" else {}
-    nodes = {"task_pool": node(f"pool.{pool}", {"x": wire, "mask": Wire(MASK)}, **settings)}
+    nodes: dict[str, Node] = {}
+    if pool == "pooled":
+        wire, given = output(checked, pool)
+        if len(given.shape) != 2 or not given.shape[1].is_Integer:
+            raise fail("output `pooled` must be [batch, d_model]", f"got {given}", where=checked.graph.place("outputs"))
+        d_model = int(given.shape[1])
+    else:
+        settings = {"d_model": d_model} if pool == "attention" else {}
+        nodes["task_pool"] = node(f"pool.{pool}", {"x": wire, "mask": Wire(MASK)}, **settings)
+        wire = Wire("task_pool")
     if dropout:
-        nodes["task_drop"] = node("dropout", {"x": Wire("task_pool")}, rate=dropout)
-    return nodes, Wire("task_drop" if dropout else "task_pool"), d_model
+        nodes["task_drop"] = node("dropout", {"x": wire}, rate=dropout)
+        wire = Wire("task_drop")
+    return nodes, wire, d_model
 
 
 def with_head(

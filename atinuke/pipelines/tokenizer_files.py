@@ -2,7 +2,8 @@
 
 - `tokenizer.json` is taken as it is;
 - `vocab.txt` is WordPiece (Wu et al., 2016; Devlin et al., 2019), with `do_lower_case`, `strip_accents` and
-  `tokenize_chinese_chars` from the `tokenizer_config.json` beside it.
+  `tokenize_chinese_chars` from the `tokenizer_config.json` beside it;
+- `.model` is SentencePiece (Kudo and Richardson, 2018), see `sentencepiece_file`.
 """
 
 import json
@@ -13,9 +14,23 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from atinuke.core.errors import Place, fail
+from atinuke.pipelines.sentencepiece_file import read_sentencepiece
 
 CONFIG = "tokenizer_config.json"
+NAMES = ("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 UNKNOWN, FIRST, BETWEEN, PAD = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """The tokenizer file of a model folder.
+
+    Raises:
+        AtinukeError: there is none.
+    """
+    found = next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    if found is None:
+        raise fail("has no tokenizer", f"none of {', '.join(NAMES)}", where=str(folder), fix="copy it there")
+    return found
 
 
 def read_tokenizer(path: Path) -> str:
@@ -24,12 +39,14 @@ def read_tokenizer(path: Path) -> str:
     Raises:
         AtinukeError: it is missing, unreadable, or of no known kind; or what it needs beside it is missing.
     """
+    if path.suffix == ".model":
+        return read_sentencepiece(path, _config(path) if path.with_name(CONFIG).is_file() else {})
     content = _read(path)
     if path.suffix == ".json":
         return content
     if path.suffix == ".txt":
         return _wordpiece(content, path)
-    fix = "name a tokenizer.json or a vocab.txt"
+    fix = "name a tokenizer.json, a vocab.txt or a .model of SentencePiece"
     raise fail("is no tokenizer file of a known kind", where=str(path), fix=fix)
 
 
@@ -87,7 +104,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        fix = "name a tokenizer.json or a vocab.txt"
+        fix = "name a tokenizer.json, a vocab.txt or a .model of SentencePiece"
         raise fail("is not UTF-8 text", f"byte {error.start}", where=str(path), fix=fix) from None
     except (OSError, ValueError) as error:
         raise fail(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from None

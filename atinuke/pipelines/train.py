@@ -24,7 +24,7 @@ from atinuke.core.dump import dump
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
 from atinuke.pipelines import checkpoint, feed_rows, feed_task, feed_text, log
-from atinuke.pipelines.beginning import WEIGHTS, open_beginning, require_found
+from atinuke.pipelines.beginning import open_beginning, require_found
 from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.init import adopt, copy_weights
 from atinuke.pipelines.loop import Job, Loop, Outcome
@@ -94,7 +94,7 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         copy_weights(init, folder / INIT)
     if recipe.pretrained:
         with replacing(folder / INIT) as draft:
-            shutil.copyfile(Path(recipe.pretrained) / WEIGHTS, draft)
+            shutil.copyfile(Path(recipe.pretrained) / checkpoint.WEIGHTS, draft)
     if tokenizer:
         _write(folder / TOKENIZER, tokenizer)
     _write(folder / RECIPE, dump_recipe(_with_classes(recipe)))
