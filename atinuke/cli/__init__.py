@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from atinuke.cli import bench, convert, deploy, doctor, evaluate, export, graphs, plugins, run, runs
+from atinuke.cli import bench, compare, convert, deploy, doctor, evaluate, export, graphs, plugins, run, runs
 from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError, fail
 
@@ -28,6 +28,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.resume,
     evaluate.evaluate,
     evaluate.look,
+    compare.compare,
     runs.generate,
     bench.bench,
     convert.convert,

@@ -18,7 +18,7 @@ from atinuke.core.errors import fail
 from atinuke.pipelines.scores.score import KINDS, Score, Values
 
 LEVEL = 0.95
-HELD = 1 << 22  # weights that are held at once
+HELD = 1 << 20  # weights that are held at once: 8 MiB
 
 Groups = NDArray[np.int64]
 
@@ -60,7 +60,7 @@ def bootstrap(
         AtinukeError: the scores are not of the same rows and kind.
     """
     _same(scores, groups)
-    drawn = _resample(scores, groups, resamples, np.random.default_rng(seed))
+    (drawn,) = _resampled([scores], groups, resamples, np.random.default_rng(seed))
     return _interval(float(np.mean([score.value for score in scores])), drawn, scores, groups)
 
 
@@ -81,12 +81,9 @@ def compare(
         raise fail("both sides need as many runs", f"got {len(a)} and {len(b)}", fix="leave some out")
     _same([*a, *b], groups)
     value_a, value_b = (float(np.mean([score.value for score in side])) for side in (a, b))
-    # The same seed draws the same rows for both, which is what makes the test a paired one.
-    drawn_a, drawn_b = (
-        _resample(side, groups, resamples, np.random.default_rng(seed), i) for i, side in enumerate((a, b))
-    )
+    drawn_a, drawn_b = _resampled([a, b], groups, resamples, np.random.default_rng(seed))
     difference = _interval(value_a - value_b, drawn_a - drawn_b, a, groups)
-    p = _exchange(a, b, groups, resamples, np.random.default_rng(seed + 1))
+    p = _exchanged(a, b, groups, resamples, np.random.default_rng(seed + 1))
     better = _better(a[0].kind, difference, p)
     return Comparison(a[0].name, value_a, value_b, difference, p, better)
 
@@ -140,43 +137,43 @@ def _chunks(total: int, units: int) -> Iterator[int]:
         yield min(at_once, total - start)
 
 
-def _resample(
-    scores: Sequence[Score], groups: Groups | None, resamples: int, random: np.random.Generator, side: int = 0
-) -> Values:
-    """The figure in each resample: units drawn with replacement, and of several runs one less than there are, with
-    replacement too, which gives their mean the variance that it has."""
-    figure, rows, runs = KINDS[scores[0].kind].figure, len(scores[0].rows), len(scores)
+def _resampled(
+    sides: Sequence[Sequence[Score]], groups: Groups | None, resamples: int, random: np.random.Generator
+) -> list[Values]:
+    """The figure of each side in each resample: the same units of both, drawn with replacement; and of several runs one
+    less than there are, with replacement too, which gives their mean the variance that it has."""
+    rows = len(sides[0][0].rows)
     units = _units(rows, groups)
-    choosing = random.spawn(2)[side]
-    found = []
+    choosing = random.spawn(len(sides))
+    found: list[list[Values]] = [[] for _ in sides]
     for count in _chunks(resamples, rows):
-        places = random.integers(0, units, (count, units)) + np.arange(count)[:, None] * units
+        places = random.integers(0, units, (count, units), np.int32) + np.arange(0, count * units, units)[:, None]
         weights = np.bincount(places.ravel(), minlength=count * units).reshape(count, units).astype(np.float64)
-        every = np.stack([figure(score.rows, _spread(weights, groups)) for score in scores], 1)
-        if runs > 1:
-            chosen = choosing.integers(0, runs, (count, runs - 1))
-            every = np.take_along_axis(every, chosen, 1)
-        found.append(every.mean(1))
-    return np.concatenate(found)
+        for side, choice, kept in zip(sides, choosing, found, strict=True):
+            every = np.stack([score.figure(_spread(weights, groups)) for score in side], 1)
+            if len(side) > 1:
+                every = np.take_along_axis(every, choice.integers(0, len(side), (count, len(side) - 1)), 1)
+            kept.append(every.mean(1))
+    return [np.concatenate(kept) for kept in found]
 
 
-def _exchange(
+def _exchanged(
     a: Sequence[Score], b: Sequence[Score], groups: Groups | None, resamples: int, random: np.random.Generator
 ) -> float:
     """The share of exchanges with a difference at least as large as the real one, which counts as one of them."""
-    figure, rows = KINDS[a[0].kind].figure, len(a[0].rows)
+    rows = len(a[0].rows)
     units = _units(rows, groups)
-    pools = [np.concatenate([one.rows, other.rows]) for one, other in zip(a, b, strict=True)]
+    pools = [Score(one.name, one.kind, np.concatenate([one.rows, other.rows])) for one, other in zip(a, b, strict=True)]
 
     def difference(kept: Values) -> Values:
         there, back = np.concatenate([kept, 1 - kept], 1), np.concatenate([1 - kept, kept], 1)
-        total: Values = np.mean([figure(pool, there) - figure(pool, back) for pool in pools], 0)
+        total: Values = np.mean([pool.figure(there) - pool.figure(back) for pool in pools], 0)
         return total
 
     real = abs(float(difference(np.ones((1, rows)))[0]))
     extreme = 0
     for count in _chunks(resamples, 2 * rows):
-        kept = random.integers(0, 2, (count, units), dtype=np.int8).astype(np.float64)
+        kept = random.integers(0, 2, (count, units), np.int8).astype(np.float64)
         # Sums in another order differ in the last digits.
         extreme += int((np.abs(difference(_spread(kept, groups))) >= real * (1 - 1e-9) - 1e-12).sum())
     return (1 + extreme) / (1 + resamples)

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from atinuke.core.errors import fail
+from atinuke.pipelines.scores.score import Score
 from atinuke.pipelines.scores.share import Share, share
 
 Labels = tuple[int, ...]
@@ -39,10 +43,7 @@ def reading(way: str, right: Sequence[Labels], read: Sequence[Labels], names: Se
     Raises:
         AtinukeError: there is no label at all, or jiwer is not installed.
     """
-    try:
-        import jiwer
-    except ImportError:
-        raise fail("the token error rate needs jiwer", fix="pip install 'atinuke[evaluation]'") from None
+    jiwer = _jiwer()
     labels = sum(map(len, right))
     if not labels:
         raise fail("no row has a label to be read")
@@ -55,6 +56,29 @@ def reading(way: str, right: Sequence[Labels], read: Sequence[Labels], names: Se
     )
     edits = found.substitutions, found.deletions, found.insertions
     return ReadingFigures(way, sum(edits) / labels, *edits, labels, whole, samples)
+
+
+def word_errors(right: Sequence[str], read: Sequence[str]) -> Score:
+    """The word error rate of texts: words are what stands between blanks, so whoever wants more, such as one case,
+    makes it so before.
+
+    Raises:
+        AtinukeError: no text has a word, or jiwer is not installed.
+    """
+    jiwer = _jiwer()
+    if not any(text.split() for text in right):
+        raise fail("no text has a word to be read")
+    found = [jiwer.process_words(wanted, said) for wanted, said in zip(right, read, strict=True)]
+    edits = [(one.substitutions + one.deletions + one.insertions, len(one.references[0])) for one in found]
+    return Score("WER", "error rate", np.array(edits, np.float64))
+
+
+def _jiwer() -> Any:
+    try:
+        import jiwer
+    except ImportError:
+        raise fail("the error rate needs jiwer", fix="pip install 'atinuke[evaluation]'") from None
+    return jiwer
 
 
 def _line(row: Labels) -> str:

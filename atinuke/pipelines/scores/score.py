@@ -173,10 +173,14 @@ class Score:
             row = int(np.flatnonzero(~np.isfinite(self.rows).all(1))[0])
             raise fail(f"{self.name}: row {row + 1} is no number", f"got {self.rows[row].tolist()}")
 
+    def figure(self, weights: Values) -> Values:
+        """The figure for each of r ways to weigh the rows, `[r, n]`."""
+        return KINDS[self.kind].figure(self.rows, weights)
+
     @property
     def value(self) -> float:
         """The figure of all rows; of none it is 0, or 1 for a perplexity."""
-        return float(KINDS[self.kind].figure(self.rows, np.ones((1, len(self.rows))))[0])
+        return float(self.figure(np.ones((1, len(self.rows))))[0])
 
 
 def mean_score(name: str, values: Values) -> Score:

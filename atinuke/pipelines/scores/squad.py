@@ -88,7 +88,7 @@ def squad2(
         [(_best(exact, texts, said[name]), _best(_f1_or_none, texts, said[name])) for name, texts in wanted.items()]
     )
     raw = raw.reshape(-1, 2)
-    has = np.array([texts != [""] for texts in wanted.values()], bool)
+    has = np.array([bool(texts) for texts in right.values()], bool)
     table = raw
     best: tuple[Threshold | None, Threshold | None] = (None, None)
     if no_answer is not None:

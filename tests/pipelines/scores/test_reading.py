@@ -1,9 +1,12 @@
 """The token error rate of hand-made readings."""
 
+import jiwer
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atinuke.core.errors import AtinukeError
-from atinuke.pipelines.scores.reading import ReadingSample, reading
+from atinuke.pipelines.scores.reading import ReadingSample, reading, word_errors
 
 NAMES = ("one", "two", "twenty three")
 
@@ -21,3 +24,13 @@ def test_edits_are_counted_over_all_rows() -> None:
 def test_nothing_to_read_is_said() -> None:
     with pytest.raises(AtinukeError, match="no row has a label"):
         reading("greedy", [()], [(1,)], NAMES)
+
+
+@given(st.lists(st.tuples(*[st.text("ab ", max_size=8)] * 2), min_size=1, max_size=5))
+def test_word_errors_are_those_of_jiwer_over_all_texts(pairs: list[tuple[str, str]]) -> None:
+    right, read = map(list, zip(*pairs, strict=True))
+    if any(text.split() for text in right):
+        assert word_errors(right, read).value == pytest.approx(jiwer.wer(right, read))
+    else:
+        with pytest.raises(AtinukeError, match="no text has a word"):
+            word_errors(right, read)
