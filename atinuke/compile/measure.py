@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from atinuke.compile.formula import Axes, Sizes, find_formula
-from atinuke.compile.meta import build_meta
+from atinuke.compile.meta import build_meta, build_node
 from atinuke.compile.step import StepPlan, plan_steps
 from atinuke.core import dims
 from atinuke.core.checked import ABSENT, CheckedBody, CheckedGraph, CheckedNode
@@ -48,7 +48,7 @@ class MetaMeter:
         """
         inputs = {port: types for port, types in inputs.items() if ABSENT not in types}
         kind = (node.cls, tuple(inputs.items()))
-        key = (*kind, _key(node.settings))
+        key = (*kind, _key(node.settings), _key(node.lora))
         if key not in self._works:
             free = {dims.axis(name): axis for name, axis in axes.items()}
             known = self._kinds.setdefault(kind, [])
@@ -142,9 +142,8 @@ def _measure(title: str, node: CheckedNode, inputs: Inputs, axes: Axes) -> Work:
 
 def _counter(node: CheckedNode, inputs: Inputs) -> Callable[[Sizes], int]:
     """Counts the FLOPs of a component at given sizes of the free axes."""
-    assert node.cls is not None
     assert node.signature is not None
-    module = build_meta(node.cls, node.settings).eval()
+    module = build_node(node).eval()
     ports = list(node.signature.inputs.values())
 
     def count(sizes: Sizes) -> int:

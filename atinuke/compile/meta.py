@@ -8,6 +8,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from atinuke.compile.lora import LoRALinear
+from atinuke.core.checked import CheckedNode
+from atinuke.core.lora import LinearMap
+
 RANDOM = frozenset({"bernoulli_", "exponential_", "normal_", "random_", "trunc_normal_", "uniform_"})
 
 
@@ -39,6 +43,18 @@ def build_meta(cls: type, settings: Mapping[str, Any]) -> nn.Module:
     return module
 
 
+def build_node(node: CheckedNode) -> nn.Module:
+    """The component of a node with its low-rank updates, as `build_meta` builds it."""
+    assert node.cls is not None
+    module = build_meta(node.cls, node.settings)
+    for name, lora in node.lora.items():
+        base = module.get_submodule(name)
+        assert isinstance(base, nn.Linear)
+        with _NothingRandom():
+            module.set_submodule(name, LoRALinear(base, lora.rank, lora.alpha, lora.parts, lora.dropout))
+    return module
+
+
 class MetaProbe:
     """Tells the checker what a constructor objects to, and the shapes of its parameters."""
 
@@ -46,3 +62,12 @@ class MetaProbe:
         """Shapes of the parameters by name; raises ValueError, TypeError or RuntimeError as the constructor does."""
         module = build_meta(cls, settings)
         return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+
+    def linear_maps(self, cls: type, settings: Mapping[str, Any]) -> dict[str, LinearMap]:
+        """The modules inside a component that are plain linear maps, by name. A map that is several in one says so in
+        its attribute `parts`, a mapping of names to outputs."""
+        return {
+            name: LinearMap(module.in_features, module.out_features, dict(getattr(module, "parts", {})))
+            for name, module in build_meta(cls, settings).named_modules()
+            if name and isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+        }

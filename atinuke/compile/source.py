@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atinuke.compile import source_step
+from atinuke.compile.lora import LoRALinear
 from atinuke.compile.printing import (
     Names,
     Printed,
@@ -26,6 +27,7 @@ from atinuke.compile.step import StepPlan
 from atinuke.core import dims
 from atinuke.core.checked import CheckedBody, CheckedGraph, CheckedNode
 from atinuke.core.fit import Type
+from atinuke.core.lora import LoRA
 from atinuke.core.scope import names_index
 from atinuke.core.spec import reference
 
@@ -61,6 +63,8 @@ class _Emitter:
             if node.cls is not None:
                 if node.cls not in self.components:
                     self.components[node.cls] = self.names.new(node.cls.__name__)
+                if node.lora and LoRALinear not in self.components:
+                    self.components[LoRALinear] = self.names.new(LoRALinear.__name__)
             elif block_key(node) not in self.blocks:
                 inner, plan = node.instances[0], cls.plan.blocks.get(name) if cls.plan else None
                 block = Printed(self.names.new(camel(node.node.use)), inner, plan, _depends_on_index(inner))
@@ -105,6 +109,7 @@ class _Emitter:
         lines = ["super().__init__()"]
         for name, node in cls.body.nodes.items():
             lines.append(f"self.{name} = {self.construct(cls, node)}")
+            lines += [self.low_rank(name, *update) for update in node.lora.items()]
             lines += [f"self.{name}.{own} = self.{target}" for own, target in node.node.tie.items()]
         return [f"def __init__(self{', index: int' if cls.indexed else ''}) -> None:", *indent(lines)]
 
@@ -119,6 +124,14 @@ class _Emitter:
         index = "index" if block.indexed else "_"
         one = f"{block.name}({index if block.indexed else ''})"
         return f"nn.ModuleList({one} for {index} in range({len(node.instances)}))"
+
+    def low_rank(self, node: str, name: str, lora: LoRA) -> str:
+        """The line that gives a linear map of a component its low-rank update."""
+        path = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in (node, *name.split(".")))
+        more = f", parts={list(lora.parts)}" if lora.parts else ""
+        more += f", dropout={lora.dropout}" if lora.dropout else ""
+        update = f"{self.components[LoRALinear]}(self{path}, rank={lora.rank}, alpha={lora.alpha}{more})"
+        return f"self{path} = {update}"
 
     def forward(self, cls: Printed) -> list[str]:
         names = Names(set(cls.body.body.inputs))

@@ -12,6 +12,7 @@ from atinuke.core.checked import ABSENT, CheckedBody, CheckedGraph, CheckedNode,
 from atinuke.core.errors import AtinukeError, Mistake, Place, Report, raise_all
 from atinuke.core.fit import Fit, MisfitError, Type
 from atinuke.core.graph import BROKEN, Block, Graph, Input, Node, frozen
+from atinuke.core.lora import LinearMap, LoRA, misfit, read_lora
 from atinuke.core.names import close
 from atinuke.core.registry import Registry
 from atinuke.core.scope import Scope, dim_values, input_type, names_index, resolve, settings_of
@@ -74,6 +75,7 @@ class _Checker:
         self.highs = {dims.axis(name): axis.high for name, axis in graph.axes.items()}
         self.levels = {name: level for level, name in enumerate(graph.blocks)}
         self.probed: dict[tuple[type, str], Shapes | str] = {}
+        self.maps: dict[tuple[type, str], Mapping[str, LinearMap]] = {}
 
     def run(self) -> CheckedGraph | None:
         graph = self.graph
@@ -217,11 +219,61 @@ class _Checker:
         outputs = self.fit(state, title, node, signature, None if parameters is None else settings, feeds)
         if settings is None or outputs is None or parameters is None:
             return None
+        maps = self.linear_maps(cls, settings) if node.lora else {}
+        lora = self.lora(state, title, node, maps)
+        if lora is None:
+            return None
+        for inner, on in maps.items():
+            shapes = lora[inner].shapes(on) if inner in lora else {}
+            parameters = {**parameters, **{f"{inner}.{own}": shape for own, shape in shapes.items()}}
         self.parameters += sum(prod(shape) for own, shape in parameters.items() if own not in node.tie)
         self.tie(state, title, node, parameters)
         return CheckedNode(
-            name, node, frozen(outputs), feeds, frozen(settings), component, cls, signature, frozen(parameters)
+            name,
+            node,
+            frozen(outputs),
+            feeds,
+            frozen(settings),
+            component,
+            cls,
+            signature,
+            frozen(parameters),
+            frozen(lora),
         )
+
+    def lora(self, state: _Body, title: str, node: Node, maps: Mapping[str, LinearMap]) -> dict[str, LoRA] | None:
+        """The low-rank updates of a component with these linear maps; None where it cannot have them."""
+        found: dict[str, LoRA] = {}
+        for name, written in node.lora.items():
+            where = node.place(f"lora.{name}")
+            if any(map(names_index, written.values())):
+                self.wrong(where, f"{title}: lora cannot depend on `$index`", fix="give every layer the same")
+                continue
+            values = {
+                key: resolve(state.scope, self.report, f"{title}: lora of `{name}`", value, where)
+                for key, value in written.items()
+            }
+            if BROKEN in values.values():
+                continue
+            try:
+                lora = read_lora(values)
+            except ValueError as error:
+                self.wrong(where, f"{title}: lora of `{name}`: {error}", fix="correct its `lora`")
+                continue
+            wrong = misfit(name, lora, maps) if self.probe else None
+            if wrong:
+                self.wrong(where, f"{title}: {node.use} {wrong[0]}", fix=wrong[1])
+            else:
+                found[name] = lora
+        return found if len(found) == len(node.lora) else None
+
+    def linear_maps(self, cls: type, settings: Mapping[str, Any]) -> Mapping[str, LinearMap]:
+        if self.probe is None:
+            return {}
+        key = (cls, repr(sorted(settings.items())))
+        if key not in self.maps:
+            self.maps[key] = self.probe.linear_maps(cls, settings)
+        return self.maps[key]
 
     def fit(
         self,
@@ -336,6 +388,10 @@ class _Checker:
             return None
         for own in node.tie:
             self.wrong(node.place(f"tie.{own}"), f"{title}: a block cannot be tied", fix="tie the nodes inside it")
+        if node.lora:
+            self.wrong(
+                node.place("lora"), f"{title}: a block has no linear maps", fix="give lora to the nodes inside it"
+            )
         if names_index(node.repeat) or any(map(names_index, node.settings.values())):
             fix = "put what differs into the settings of components"
             self.wrong(node.place("use"), f"{title}: a block inside a block cannot depend on `$index`", fix=fix)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from atinuke.core.component import Component
 from atinuke.core.fit import Type
 from atinuke.core.graph import Block, Graph, Node, Wire, frozen
+from atinuke.core.lora import LinearMap, LoRA
 from atinuke.core.signature import Signature
 
 ABSENT = Type("absent", ())  # what an optional input carries where nothing feeds it
@@ -17,6 +18,9 @@ class Probe(Protocol):
 
     def parameters(self, cls: type, settings: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
         """Shapes of the parameters and buffers by name; raises ValueError or TypeError as the constructor does."""
+
+    def linear_maps(self, cls: type, settings: Mapping[str, Any]) -> Mapping[str, LinearMap]:
+        """The plain linear maps inside a component that can be built, by the names of their modules."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class CheckedNode:
     cls: type | None = None
     signature: Signature | None = None
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=frozen)
+    lora: Mapping[str, LoRA] = field(default_factory=frozen)
     instances: tuple["CheckedBody", ...] = ()
     carried: Mapping[str, str] = field(default_factory=frozen)
 

@@ -61,6 +61,9 @@ def _node(node: Node) -> str:
         parts.append(f"with: {_flow(node.settings)}")
     if node.tie:
         parts.append(f"tie: {_flow(node.tie)}")
+    if node.lora:
+        updates = (f"{_scalar(name)}: {_flow(values)}" for name, values in node.lora.items())
+        parts.append("lora: {" + ", ".join(updates) + "}")
     return "{" + ", ".join(parts) + "}"
 
 

@@ -65,13 +65,15 @@ class Wire:
 
 @dataclass(frozen=True)
 class Node:
-    """One use of a component or block. `inputs` is by port; by position where the file gave a list or a single wire."""
+    """One use of a component or block. `inputs` is by port; by position where the file gave a list or a single wire.
+    `lora` are low-rank updates of its linear maps (see `atinuke.core.lora`)."""
 
     use: str
     inputs: Mapping[str, Wire] | tuple[Wire, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=frozen)
     repeat: Plain = None
     tie: Mapping[str, str] = field(default_factory=frozen)
+    lora: Mapping[str, Mapping[str, Any]] = field(default_factory=frozen)
     where: Place | None = field(default=None, compare=False)
     places: Mapping[str, Place] = field(default_factory=frozen, compare=False)
 

@@ -14,6 +14,8 @@ from atinuke.core import dims
 from atinuke.core.document import Document, KeyPath, parse, read_text
 from atinuke.core.errors import Mistake, Place, raise_all
 from atinuke.core.graph import BROKEN, Block, Graph, Input, Node, Range, Wire, frozen
+from atinuke.core.lora import KEYS as LORA_KEYS
+from atinuke.core.lora import frozen_lora
 from atinuke.core.names import NAME, RESERVED, close
 from atinuke.core.signature import DTYPES
 
@@ -21,10 +23,11 @@ VERSION = 1
 
 TOP_KEYS = ("atinuke", "name", "dims", "axes", "slots", "inputs", "blocks", "nodes", "outputs")
 BLOCK_KEYS = ("inputs", "nodes", "outputs")
-NODE_KEYS = ("use", "in", "with", "repeat", "tie")
+NODE_KEYS = ("use", "in", "with", "repeat", "tie", "lora")
 
 INPUT = re.compile(r"\s*(\w+)\s*\[(.*)\]\s*(\?)?\s*")
 RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
+MAP = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 WIRE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)?")
 
 
@@ -222,6 +225,7 @@ class _Reader:
             settings=frozen(self.settings((*path, "with"), value.get("with"))),
             repeat=self.repeat((*path, "repeat"), value.get("repeat")),
             tie=frozen(self.tie((*path, "tie"), value.get("tie"))),
+            lora=frozen_lora(self.lora((*path, "lora"), value.get("lora"))),
             where=where,
             places=self.places(path, NODE_KEYS),
         )
@@ -269,6 +273,21 @@ class _Reader:
                 found[name] = target
             else:
                 self.wrong((*path, name), "`tie` must look like {weight: E.weight}", f"got {name}: {target!r}")
+        return found
+
+    def lora(self, path: KeyPath, value: Any) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for name, given in self.mapping(path, value, "`lora`").items():
+            here = (*path, name)
+            if not MAP.fullmatch(name):
+                self.wrong(here, f"`{name}` names no linear map", fix="write for instance lora: {qkv: {rank: 8}}")
+                continue
+            given = self.mapping(here, given, f"`lora` of `{name}`")
+            self.keys(here, given, LORA_KEYS)
+            found[name] = self.settings(here, given)
+            if "rank" not in given:
+                self.wrong(here, f"`lora` of `{name}` has no `rank`", fix="write for instance rank: 8")
+                found[name]["rank"] = BROKEN
         return found
 
     def outputs(self, path: KeyPath, data: Mapping[str, Any], unnamed: bool) -> dict[str, Wire]:

@@ -31,11 +31,12 @@ def swap(graph: Graph, target: str, use: str, given: Mapping[str, Any], registry
     block, name = find_node(graph, target)
     node = graph.body(block).nodes[name]
     if use in graph.blocks:
-        new = replace(node, use=use, settings=frozen(given), tie=frozen())
+        new = replace(node, use=use, settings=frozen(given), tie=frozen(), lora=frozen())
         ports: Ports = graph.blocks[use].inputs
     else:
         signature = read_signature(registry.load(use))
-        new = replace(node, use=use, settings=_settings(node, signature, given, graph.dims), tie=frozen())
+        settings = _settings(node, signature, given, graph.dims)
+        new = replace(node, use=use, settings=settings, tie=frozen(), lora=frozen())
         ports = signature.inputs
     if block is None and not node.repeat and _reads_inputs(node, graph.body(None)):
         return _sense(graph, name, new, ports, _ports(graph, node, registry), _defaults(use, graph, registry))

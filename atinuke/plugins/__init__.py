@@ -87,6 +87,7 @@ COMPONENTS = (
     ("feedforward.swiglu", "feedforward:SwiGLUFeedForward", "Linear maps with a SiLU gate"),
     ("feedforward.geglu", "feedforward:GEGLUFeedForward", "Linear maps with a GELU gate"),
     ("feedforward.experts", "experts:MixtureOfExperts", "A mixture of experts with top-k routing", "experts"),
+    ("adapter.bottleneck", "adapter:BottleneckAdapter", "A small network beside a frozen layer (Houlsby et al.)"),
     ("norm.layer", "norm:LayerNorm", "Layer normalisation of the last axis"),
     ("norm.rms", "norm:RMSNorm", "Root mean square normalisation of the last axis"),
     ("add", "structure:Add", "The sum of any number of wires"),

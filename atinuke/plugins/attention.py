@@ -1,11 +1,13 @@
 """Self-attention: the one place where heads, masks and caches are dealt with."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from atinuke.plugins.linear import Linear
+from atinuke.plugins.linear import INITIAL_STD, Linear
 from atinuke.plugins.settings import require_positive
 
 WRITTEN_OUT = 512  # tokens: the longest text whose scores are held whole in training
@@ -51,7 +53,8 @@ class Heads(nn.Module):
         self.head_dim = head_dim
         self.dropout = dropout
         self.bias = bias
-        self.qkv = Linear(d_model, (heads + 2 * kv_heads) * head_dim, bias)
+        parts = {"q": heads * head_dim, "k": kv_heads * head_dim, "v": kv_heads * head_dim}
+        self.qkv = Linear(d_model, sum(parts.values()), bias, parts)
         self.output = Linear(heads * head_dim, d_model, bias)
 
     def state(self, batch: int, capacity: int) -> tuple[Tensor, Tensor]:
@@ -159,6 +162,9 @@ class SelfAttention(Heads):
     Query i sees key j where 0 <= i-j (causal), |i-j| < window, and attention_mask[batch, j]. A query that sees nothing
     gives 0 (before the output projection). `rotation` comes from position.rotary and `slopes` from position.alibi.
     `dropout` is that of the attention weights.
+
+    In front of all keys, for every query that sees any, stand `learned_prefix` keys and values that are parameters
+    (prefix tuning, Li and Liang, 2021): at no position, so neither rotated nor sloped.
     """
 
     def __init__(
@@ -170,12 +176,21 @@ class SelfAttention(Heads):
         window: int | None = None,
         dropout: float = 0.0,
         bias: bool = True,
+        learned_prefix: int = 0,
     ) -> None:
         super().__init__(d_model, heads, kv_heads, dropout, bias)
         if window is not None:
             require_positive(window=window)
+        if learned_prefix < 0:
+            raise ValueError(f"learned_prefix must be at least 0, but is {learned_prefix}")
         self.causal = causal
         self.window = window
+        self.learned_prefix = learned_prefix
+        if learned_prefix:
+            shape = (self.kv_heads, learned_prefix, self.head_dim)
+            self.prefix_key, self.prefix_value = (nn.Parameter(torch.empty(shape)) for _ in range(2))
+            for parameter in (self.prefix_key, self.prefix_value):
+                nn.init.normal_(parameter, std=INITIAL_STD)
 
     def forward(
         self,
@@ -185,7 +200,7 @@ class SelfAttention(Heads):
         slopes: Float[Tensor, "{self.heads}"] | None = None,
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
         query, key, value = self._project(x, rotation)
-        if attention_mask is None and slopes is None and self.window is None:
+        if attention_mask is None and slopes is None and self.window is None and not self.learned_prefix:
             # A flag in place of a mask takes half the time.
             return self._join(self._attend(query, key, value, None, self.causal))
         place = torch.arange(x.shape[1], device=x.device)
@@ -220,6 +235,22 @@ class SelfAttention(Heads):
         if not self.causal:
             raise ValueError("attention that is not causal needs the whole text at once and has no incremental form")
         return super().state(batch, capacity)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
+        return super()._attend(query, *self._behind_prefix(key, value, bias), causal)
+
+    def _attend_one(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        return super()._attend_one(query, *self._behind_prefix(keys, values, bias))
+
+    def _behind_prefix(self, key: Tensor, value: Tensor, bias: Any) -> tuple[Tensor, Tensor, Any]:
+        """Keys, values and what is added to the scores, with the learned prefix in front."""
+        if not self.learned_prefix:
+            return key, value, bias
+        key, value = (
+            torch.cat((prefix.expand(tokens.shape[0], -1, -1, -1), tokens), dim=2)
+            for prefix, tokens in ((self.prefix_key, key), (self.prefix_value, value))
+        )
+        return key, value, F.pad(bias, (self.learned_prefix, 0))
 
     def _visible(self, distance: Tensor) -> Tensor:
         """Whether a query may see a key at that distance behind it."""

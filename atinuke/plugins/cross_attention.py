@@ -43,7 +43,7 @@ class CrossAttention(nn.Module):
         self.head_dim = head_dim
         self.scaled = scaled
         self.query = Linear(d_model, heads * width, bias)
-        self.key_value = Linear(memory_dim, 2 * heads * width, bias)
+        self.key_value = Linear(memory_dim, 2 * heads * width, bias, parts={"k": heads * width, "v": heads * width})
         self.output = Linear(heads * width, d_model, bias)
 
     def forward(

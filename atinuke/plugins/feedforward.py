@@ -89,7 +89,7 @@ class Gated(nn.Module):
         self.d_model = d_model
         self.d_ff = d_ff
         self.bias = bias
-        self.gate_up = Linear(d_model, 2 * d_ff, bias)
+        self.gate_up = Linear(d_model, 2 * d_ff, bias, parts={"gate": d_ff, "up": d_ff})
         self.down = Linear(d_ff, d_model, bias)
 
 

@@ -1,5 +1,6 @@
 """The linear map that every component uses, with the initialisation of GPT-2."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -9,7 +10,13 @@ INITIAL_STD = 0.02
 
 class Linear(nn.Linear):
     """`nn.Linear` whose weights start from a normal distribution of deviation 0.02 and whose bias starts at zero
-    (Radford et al., 2019)."""
+    (Radford et al., 2019). Where it is several maps in one, `parts` names them with the outputs of each, in order."""
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, parts: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.parts = dict(parts or {})
 
     if TYPE_CHECKING:
 

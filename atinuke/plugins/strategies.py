@@ -67,13 +67,14 @@ def self_attention(draw: st.DrawFn) -> dict[str, Any]:
         "window": draw(st.none() | st.integers(1, 6)),
         "dropout": draw(st.sampled_from([0.0, 0.1])),
         "bias": draw(st.booleans()),
+        "learned_prefix": draw(st.sampled_from([0, 0, 3])),
     }
 
 
 @st.composite
 def prefix_attention(draw: st.DrawFn) -> dict[str, Any]:
     settings: dict[str, Any] = draw(self_attention())
-    return {name: value for name, value in settings.items() if name not in ("causal", "window")}
+    return {name: value for name, value in settings.items() if name not in ("causal", "window", "learned_prefix")}
 
 
 @st.composite
