@@ -4,16 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from atinuke.compile.front import check_graph, open_graph
+from atinuke.compile.module import build
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.pipelines.pretrained.folder import open_folder
 from atinuke.pipelines.recipe import Recipe
 
-ADDED = "task_"  # what the names of nodes begin with that a task adds to a graph
-
 
 def open_beginning(recipe: Recipe) -> CheckedGraph:
-    """The graph of a recipe, or of its pretrained model, with the head of its task.
+    """The graph of a recipe, or of its pretrained model, with the head of its task and what adapts it.
 
     Raises:
         AtinukeError: the graph is wrong, the folder is no model folder, or the graph does not give what the task needs.
@@ -25,12 +24,15 @@ def open_beginning(recipe: Recipe) -> CheckedGraph:
     else:
         sets, swaps = ([f"{key}={value}" for key, value in part.items()] for part in (choice.set, choice.swap))
         checked = open_graph(choice.use, sets, swaps)
-    return check_graph(recipe.task.head(checked)) if recipe.task else checked
+    if recipe.task:
+        checked = check_graph(recipe.task.head(checked))
+    return recipe.adapt.rewritten(checked) if recipe.adapt else checked
 
 
 def require_found(new: Iterable[str], folder: str) -> None:
-    """Raises AtinukeError where a tensor begins anew that the pretrained model has to have."""
-    lacking = [name for name in new if not name.startswith(ADDED)]
+    """Raises AtinukeError where a tensor begins anew that the graph of the pretrained model has."""
+    own = build(open_folder(Path(folder)).checked, device="meta").state_dict()
+    lacking = [name for name in new if name in own]
     if lacking:
         what = f"its weights have no `{lacking[0]}` of the shape that its graph wants"
         more = [f"and {len(lacking) - 1} more"] if len(lacking) > 1 else []

@@ -55,19 +55,26 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
     return dict(named.values())
 
 
-def load_weights(module: nn.Module, file: Path, without: Collection[str] = ()) -> None:
+def load_weights(module: nn.Module, file: Path, without: Collection[str] = (), base: Path | None = None) -> None:
     """Copies the tensors of a safetensors file into a module, to the module's dtype and device; those of the nodes
-    `without` are left out.
+    `without` are left out. What the file does not have comes from the file `base`.
 
     Raises:
         AtinukeError: the file is unreadable, or its names and shapes are not exactly those of the module.
     """
+    mine = weights(module)
     found = {name: tensor for name, tensor in read(file).items() if name.partition(".")[0] not in without}
-    _fill(weights(module), found, file)
+    if base:
+        theirs = read(base).items()
+        found = {**{name: t for name, t in theirs if name in mine and t.shape == mine[name].shape}, **found}
+    _fill(mine, found, file)
 
 
-def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: State, keep: int) -> Path:
-    """Writes the checkpoint of step `state.step` into `folder`, then removes all but the newest `keep`.
+def save(
+    folder: Path, module: nn.Module, optimiser: Optimizer, state: State, keep: int, frozen: Collection[str] = ()
+) -> Path:
+    """Writes the checkpoint of step `state.step`, without the `frozen` tensors, into `folder`, then removes all but the
+    newest `keep`.
 
     Raises:
         AtinukeError: it could not be written (disk full); nothing is left of it and older ones are untouched.
@@ -77,7 +84,8 @@ def save(folder: Path, module: nn.Module, optimiser: Optimizer, state: State, ke
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        save_file({name: tensor.contiguous() for name, tensor in weights(module).items()}, draft / WEIGHTS)
+        saved_ = {name: tensor.contiguous() for name, tensor in weights(module).items() if name not in frozen}
+        save_file(saved_, draft / WEIGHTS)
         save_file(_optimiser_state(module, optimiser), draft / OPTIMISER)
         (draft / STATE).write_text(state.model_dump_json())
         (draft / SUMS).write_text("".join(f"{_hash(draft / name)}  {name}\n" for name in FILES))
@@ -106,15 +114,16 @@ def saved(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def load(path: Path, module: nn.Module, optimiser: Optimizer) -> State:
-    """Puts a checkpoint into a module and its optimiser; returns the state it was saved with.
+def load(path: Path, module: nn.Module, optimiser: Optimizer, base: Path | None = None) -> State:
+    """Puts a checkpoint, and the weights of its `base`, into a module and its optimiser; returns the state it was saved
+    with.
 
     Raises:
         AtinukeError: it is damaged, or belongs to another model; the module and optimiser must not be used then.
     """
     try:
         verify(path)
-        load_weights(module, path / WEIGHTS)
+        load_weights(module, path / WEIGHTS, base=base)
         _load_optimiser(module, optimiser, path / OPTIMISER)
         return _state(path / STATE)
     except AtinukeError as error:

@@ -17,6 +17,7 @@ from atinuke import graphs
 from atinuke.compile.builder import Builder, Work
 from atinuke.compile.certificate import Reference
 from atinuke.compile.front import check_graph, open_graph
+from atinuke.compile.merge import merged
 from atinuke.compile.module import build
 from atinuke.compile.programs import Program, programs
 from atinuke.compile.proof import Target, Tell, prove
@@ -80,8 +81,9 @@ def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ())
     run = open_model(folder)
     if swaps:
         raise fail("a run's components cannot be exchanged", where=name, fix="leave out --swap")
-    checked = _narrowed(run.checked, sets)
-    model = run.model
+    plain, model = merged(run.checked, run.model)  # low-rank updates become part of the weights
+    run = replace(run, checked=plain, model=model)
+    checked = _narrowed(plain, sets)
     tokenizer = folder / TOKENIZER if run.end_of_text else None
     text = _text(run, folder)
     if run.made is None:

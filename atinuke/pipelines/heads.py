@@ -10,11 +10,11 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.core.graph import Graph, Input, Node, Wire, frozen
 from atinuke.core.rewrite import HEAD
-from atinuke.pipelines.beginning import ADDED
 from atinuke.pipelines.objective import node, output
 from atinuke.pipelines.part import part
 from atinuke.pipelines.task import MASK
 
+ADDED = "task_"  # what the names of the nodes begin with
 TEXT, VECTORS = "input_ids", "last_hidden_state"
 Pool = Literal["first", "last", "mean", "attention", "pooled"]
 """Components `pool.*`; or `pooled`, the output of that name, which some graphs were pretrained with."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
 from atinuke.pipelines import checkpoint
+from atinuke.pipelines.base import newest_weights
 
 LISTED = 6
 
@@ -29,17 +30,14 @@ class Adopted:
 
 
 def copy_weights(run: Path, target: Path) -> None:
-    """Copies the newest weights of a run to a file, whole or not at all.
+    """Copies the newest weights of a run, or those of a model folder, to a file, whole or not at all.
 
     Raises:
-        AtinukeError: the run has no sound checkpoint, or the file cannot be written.
+        AtinukeError: there are no sound weights, or the file cannot be written.
     """
-    found = checkpoint.saved(run / "checkpoints")
-    if not found:
-        raise fail("has no checkpoint to begin from", where=str(run), fix="name the folder of a run that has trained")
-    checkpoint.verify(found[-1])
+    weights = newest_weights(run)
     with replacing(target) as draft:
-        shutil.copyfile(found[-1] / checkpoint.WEIGHTS, draft)
+        shutil.copyfile(weights, draft)
 
 
 @torch.no_grad()

@@ -72,7 +72,8 @@ class Job:
     `module(**batch)` returns a tuple whose fields `losses` are means over what the feed counts in a batch, or over the
     labels of the input that `counted` names for them. Their sum with these weights is made smaller; `figures` are
     further fields that are logged. With `has_perplexity`, `loss` is the mean of minus the logarithm of the probability
-    of a token.
+    of a token. The `frozen` parameters are not saved: they are those of the file `base`. `heights` says how many layers
+    stand behind each parameter.
     """
 
     module: nn.Module
@@ -81,6 +82,9 @@ class Job:
     figures: tuple[str, ...] = ()
     counted: Mapping[str, str] = field(default_factory=dict)
     has_perplexity: bool = True
+    base: Path | None = None
+    frozen: frozenset[str] = frozenset()
+    heights: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Loop:
         self.recipe, self.folder, self.job, self.world = recipe, folder, job, world
         self.display = Display(console if world.rank == 0 else Console(quiet=True), recipe.steps)
         self.module = job.module.to(world.device)
-        self.optimiser = build_optimiser(self.module, recipe.optimiser)
+        self.optimiser = build_optimiser(self.module, recipe.optimiser, job.heights)
         self.watch = Watch(recipe.on_bad_loss)
         self.step = self._restore()
         self.log: log.Log | None = None
@@ -160,7 +164,7 @@ class Loop:
             if recipe.clip:
                 nn.utils.clip_grads_with_norm_(parameters, recipe.clip, norm)
             for group in self.optimiser.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["scale"]
             self.optimiser.step()
         self.optimiser.zero_grad()
         if reason is not None:
@@ -268,7 +272,8 @@ class Loop:
             recent=tuple(self.watch.recent),
             row=self.watch.row,
         )
-        checkpoint.save(self.folder / "checkpoints", self.module, self.optimiser, state, self.recipe.keep)
+        place, frozen = self.folder / "checkpoints", self.job.frozen
+        checkpoint.save(place, self.module, self.optimiser, state, self.recipe.keep, frozen)
 
     def _rows(self) -> int:
         return self.recipe.batch * self.recipe.accumulate * self.world.size
@@ -278,7 +283,7 @@ class Loop:
         found = checkpoint.saved(self.folder / "checkpoints")
         if not found:
             return 0
-        state = checkpoint.load(found[-1], self.module, self.optimiser)
+        state = checkpoint.load(found[-1], self.module, self.optimiser, self.job.base)
         if state.step > self.recipe.steps:
             what = f"the run is at step {state.step} already, beyond `steps` {self.recipe.steps}"
             raise fail(what, where=str(found[-1]), fix=f"let `steps` be at least {state.step}")

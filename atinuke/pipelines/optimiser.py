@@ -2,8 +2,11 @@
 
 Weight decay pulls a parameter towards zero. It is applied to those with two axes or more: matrices and embedding
 tables, of which one tied to the head is both. Vectors and scalars (gains, biases) are left alone.
+
+With `layer_decay`, the rate of a layer is that of the layer behind it times this number (Clark et al., 2020).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,14 +15,21 @@ from torch import nn
 from atinuke.pipelines.recipe import SGD, AdamW
 
 
-def build_optimiser(module: nn.Module, settings: AdamW | SGD) -> torch.optim.Optimizer:
-    """A fused optimiser over the parameters that ask for gradients, in two groups: decayed and not."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def build_optimiser(
+    module: nn.Module, settings: AdamW | SGD, heights: Mapping[str, int] | None = None
+) -> torch.optim.Optimizer:
+    """A fused optimiser over the parameters that ask for gradients, in groups: decayed and not, by the layers behind
+    them (`heights`, see `atinuke.pipelines.layers`). The rate of a group is that of the step times its `scale`."""
+    sorted_: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            height = heights[name] if heights and settings.layer_decay < 1 else 0
+            sorted_.setdefault((height, parameter.ndim >= 2), []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in parameters if parameter.ndim >= 2]},
-        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": found, "scale": settings.layer_decay**height, **({} if decayed else {"weight_decay": 0.0})}
+        for (height, decayed), found in sorted_.items()
     ]
-    options = {**settings.model_dump(exclude={"name"}), "fused": True}
+    options = {**settings.model_dump(exclude={"name", "layer_decay"}), "fused": True}
     if isinstance(settings, SGD):
         return torch.optim.SGD(groups, **options)
     return torch.optim.AdamW(groups, **options)

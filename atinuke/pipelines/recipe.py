@@ -24,6 +24,7 @@ from pydantic import AfterValidator, Field, model_validator
 from atinuke.core.document import parse, read_text
 from atinuke.core.errors import fail
 from atinuke.core.files import exists, is_file
+from atinuke.pipelines.adapt import Adapt
 from atinuke.pipelines.fields import Field as Field_
 from atinuke.pipelines.objective import Objective
 from atinuke.pipelines.objective_text import Causal
@@ -36,6 +37,7 @@ from atinuke.runtime.tokenizer import END_OF_TEXT
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -103,13 +105,15 @@ class Tokenizer(Section):
 
 
 class AdamW(Section):
-    """Loshchilov and Hutter (2019), fused. Only parameters of two axes or more are decayed."""
+    """Loshchilov and Hutter (2019), fused. Only parameters of two axes or more are decayed; the rate falls from each
+    layer to the one before it by `layer_decay`."""
 
     name: Literal["adamw"]
     lr: Annotated[float, Field(gt=0)]
     betas: Annotated[tuple[Decay, Decay], Field(strict=False)] = (0.9, 0.95)
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    layer_decay: Rate = 1.0
 
 
 class SGD(Section):
@@ -119,6 +123,7 @@ class SGD(Section):
     lr: Annotated[float, Field(gt=0)]
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    layer_decay: Rate = 1.0
 
 
 class Cosine(Section):
@@ -172,6 +177,7 @@ class Recipe(Section):
     task: Task | None = None
     tokenizer: Tokenizer | None = None
     objective: Objective = Causal(name="causal")
+    adapt: Adapt | None = None
     optimiser: Annotated[AdamW | SGD, Field(discriminator="name")]
     schedule: Annotated[Cosine | WSD, Field(discriminator="name")]
     steps: Positive

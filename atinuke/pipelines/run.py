@@ -12,6 +12,7 @@ from atinuke.core import dims
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.pipelines import checkpoint
+from atinuke.pipelines.base import base_of
 from atinuke.pipelines.feed_text import require_text
 from atinuke.pipelines.part import part
 from atinuke.pipelines.pretrained.folder import end_of_text, is_model_folder
@@ -73,7 +74,7 @@ def open_model(folder: Path) -> Trained:
     checked = _trained_part(checked, trained)
     model = build(checked).eval()
     added = trained.graph.nodes.keys() - checked.graph.nodes.keys()
-    checkpoint.load_weights(model, found[-1] / checkpoint.WEIGHTS, added)
+    checkpoint.load_weights(model, found[-1] / checkpoint.WEIGHTS, added, base_of(folder))
     end = recipe.tokenizer.end_of_text if recipe.tokenizer else None
     return Trained(recipe, checked, model, found[-1].name, end)
 

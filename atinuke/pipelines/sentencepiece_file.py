@@ -60,7 +60,9 @@ def _made(
     if odd or kind not in (UNIGRAM, BPE) or not unknown < len(pieces):
         raise fail("is a kind of SentencePiece model that is not read here", where=str(path), fix=FIX)
     if kind == UNIGRAM:
-        model = models.Unigram([(p.text, p.score) for p in pieces], unk_id=unknown, byte_fallback=fallback)
+        model: models.Model = models.Unigram(
+            [(p.text, p.score) for p in pieces], unk_id=unknown, byte_fallback=fallback
+        )
     else:
         numbers = {piece.text: number for number, piece in enumerate(pieces)}
         name = pieces[unknown].text

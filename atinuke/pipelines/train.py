@@ -4,6 +4,7 @@
     graph.yaml      the graph that is trained
     tokenizer.json
     init.safetensors  the weights of another run or a pretrained model that it began with, if any
+    base.json       or where they lie, if the run adapts them (see `base`)
     checkpoints/    see `checkpoint`
     log.jsonl, tensorboard/, loss.png
 
@@ -11,29 +12,30 @@ From the moment that `recipe.yaml` is there, `resume` goes on from wherever the 
 tokenizer. Tokens lie in `shards/` beside the folder, where other runs find them too.
 """
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from atinuke.compile.front import open_graph
 from atinuke.compile.module import build
 from atinuke.core.dump import dump
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
-from atinuke.pipelines import checkpoint, feed_rows, feed_task, feed_text, log
+from atinuke.pipelines import base, checkpoint, feed_rows, feed_task, feed_text, log
 from atinuke.pipelines.beginning import open_beginning, require_found
 from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.init import adopt, copy_weights
+from atinuke.pipelines.layers import heights
 from atinuke.pipelines.loop import Job, Loop, Outcome
 from atinuke.pipelines.recipe import Recipe, dump_recipe, load_recipe
 from atinuke.pipelines.tokenizer_files import read_tokenizer
 from atinuke.pipelines.world import World, joined
 
 RECIPE, GRAPH, TOKENIZER, SHARDS, INIT = "recipe.yaml", "graph.yaml", "tokenizer.json", "shards", "init.safetensors"
-FIXED = ("graph", "pretrained", "data", "rows", "task", "tokenizer", "objective", "seed")
+FIXED = ("graph", "pretrained", "data", "rows", "task", "tokenizer", "objective", "adapt", "seed")
 
 
 def start(recipe: Recipe, folder: Path, console: Console | None = None, init: Path | None = None) -> Outcome:
@@ -76,6 +78,9 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         )
     if init and recipe.pretrained:
         raise fail("`pretrained` and `--init` are two beginnings", where=str(init), fix="leave one out")
+    if recipe.adapt and not (init or recipe.pretrained):
+        fix = "name a model folder by `pretrained`, or a run by --init"
+        raise fail("there is nothing to adapt", where="adapt", fix=fix)
     checked = open_beginning(recipe)
     trained = recipe.objective.trained(checked)
     tokenizer = None
@@ -88,13 +93,13 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
     if init:
         _require_same_tokens(recipe, init)
     _write(folder / GRAPH, dump(checked.graph))
-    for left in (TOKENIZER, INIT):
+    for left in (TOKENIZER, INIT, base.NAME):
         (folder / left).unlink(missing_ok=True)
-    if init:
-        copy_weights(init, folder / INIT)
-    if recipe.pretrained:
-        with replacing(folder / INIT) as draft:
-            shutil.copyfile(Path(recipe.pretrained) / checkpoint.WEIGHTS, draft)
+    beginning = init or (Path(recipe.pretrained) if recipe.pretrained else None)
+    if beginning and recipe.adapt:
+        base.write_base(folder, base.newest_weights(beginning))
+    elif beginning:
+        copy_weights(beginning, folder / INIT)
     if tokenizer:
         _write(folder / TOKENIZER, tokenizer)
     _write(folder / RECIPE, dump_recipe(_with_classes(recipe)))
@@ -121,15 +126,30 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
         feed = feed_rows.feed(trained, recipe, tokenizer, world, console)
     torch.manual_seed(recipe.seed)
     module = build(trained)
-    if (folder / INIT).exists() and not checkpoint.saved(folder / "checkpoints"):
-        adopted = adopt(module, folder / INIT)
+    weights_of_base, frozen = base.base_of(folder) if recipe.adapt else None, frozenset[str]()
+    if weights_of_base or ((folder / INIT).exists() and not checkpoint.saved(folder / "checkpoints")):
+        adopted = adopt(module, weights_of_base or folder / INIT)
         if recipe.pretrained:
             require_found(adopted.new, recipe.pretrained)
-        for line in adopted.lines() if world.rank == 0 else ():
+        lines = adopted.lines()
+        if recipe.adapt:
+            frozen = recipe.adapt.freeze_rest(module, adopted.new)
+            lines.append(_shares(module))
+        for line in lines if world.rank == 0 else ():
             console.print(line, highlight=False)
     objective = recipe.objective
     weights, figures = objective.weights(trained), objective.figures(trained)
-    job = Job(module, feed, weights, figures, objective.counted(), objective.has_perplexity)
+    job = Job(
+        module,
+        feed,
+        weights,
+        figures,
+        objective.counted(),
+        objective.has_perplexity,
+        weights_of_base,
+        frozen,
+        heights(trained, module),
+    )
     loop = Loop(recipe, folder, job, world, console)
     if world.rank == 0:
         _write(folder / RECIPE, dump_recipe(recipe))  # with what `resume` was told to change
@@ -142,6 +162,13 @@ def _require_same_tokens(recipe: Recipe, init: Path) -> None:
     if mine and theirs.exists() and not (mine.file and Path(mine.file).read_bytes() == theirs.read_bytes()):
         fix = f"write into the recipe: tokenizer: {{file: {theirs}}}"
         raise fail("the weights to begin with belong to another tokenizer", where=str(init), fix=fix)
+
+
+def _shares(module: nn.Module) -> str:
+    """How much of a model is trained."""
+    whole = sum(parameter.numel() for parameter in module.parameters())
+    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    return f"training {trained:,} of {whole:,} parameters, {100 * trained / whole:.2g} %"
 
 
 def _write(path: Path, text: str) -> None:

@@ -49,7 +49,8 @@ class FirstPool(nn.Module):
         mask = _there(x, mask)
         if self.count == 1:
             return _first(x, mask)
-        return MeanPool()(x, mask & (mask.cumsum(1) <= self.count))
+        pooled: Pooled = MeanPool()(x, mask & (mask.cumsum(1) <= self.count))
+        return pooled
 
 
 class TokenPool(nn.Module):
@@ -69,22 +70,6 @@ class TokenPool(nn.Module):
         mask: Bool[Tensor, "batch sequence"] | None = None,
     ) -> Pooled:
         return _first(x, _there(x, mask) & (input_ids == self.token))
-
-
-class LastPool(nn.Module):
-    """What stands at the last position that counts: where a text that is read from left to right has been read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def forward(
-        self, x: Float[Tensor, "batch sequence width"], mask: Bool[Tensor, "batch sequence"] | None = None
-    ) -> Pooled:
-        mask = _there(x, mask)
-        places = torch.arange(1, x.shape[1] + 1, device=x.device) * mask
-        last = places.argmax(1)[:, None, None].expand(-1, -1, x.shape[2])
-        there = mask.any(1)
-        return Pooled(x.gather(1, last)[:, 0] * there[:, None], there)
 
 
 class LastPool(nn.Module):
