@@ -3,6 +3,7 @@
 `make test` installs examples/atinuke-strided; the others are made here as packages that are found on `sys.path`.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,9 @@ from atinuke.core.errors import AtinukeError
 from atinuke.core.graph import Graph, Range, frozen
 from atinuke.core.registry import Registry
 from atinuke.pipelines import log, train
+from atinuke.pipelines.evaluate_task import evaluate_task
 from atinuke.pipelines.recipe import load_recipe
+from tests.pipelines.tasks import toys
 
 PAIRS = Path(__file__).parents[1] / "examples" / "atinuke-strided" / "pairs.yaml"
 
@@ -190,3 +193,18 @@ def test_its_objective_trains_on_its_source_of_rows(twins: Path) -> None:
 def test_its_settings_are_read_like_those_of_built_ins(twins: Path, override: str, message: str) -> None:
     with pytest.raises(AtinukeError, match=message):
         load_recipe(twins, [override])
+
+
+def test_its_task_goes_from_files_to_a_score(tmp_path: Path) -> None:
+    rows = ["good film\t2", "bad\t1", "a very good film\t4", "the film is\t3"]
+    (tmp_path / "train.tsv").write_text("".join(f"{row}\n" for row in rows))
+    task = {"name": "strided:lengths", "train": "train.tsv", "validation": "train.tsv", "length": 8}
+    recipe = load_recipe(toys.recipe(tmp_path, task, steps=60, schedule={"name": "wsd"}))
+    run = train.start(recipe, tmp_path / "run", Console(quiet=True)).folder
+    found = evaluate_task(run)
+    assert [(one.name, one.interval.value) for one in found.scores] == [("right", 1.0)]
+    assert json.loads((found.folder / "lengths.json").read_text()) == {"1": 2, "2": 1, "3": 4, "4": 3}
+    assert found.folder == run / "evaluations/strided-lengths/train"
+    (tmp_path / "train.tsv").write_text("good film\ttwo\n")
+    with pytest.raises(AtinukeError, match=r"train\.tsv:1  is not a text, a tab and a number"):
+        evaluate_task(run)

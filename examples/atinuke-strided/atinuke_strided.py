@@ -45,3 +45,8 @@ def atinuke_objectives() -> Iterable[Choice]:
 @hookimpl
 def atinuke_sources() -> Iterable[Choice]:
     yield Choice("counting", "atinuke_strided_training:Counting", "Numbers as rows of strokes")
+
+
+@hookimpl
+def atinuke_tasks() -> Iterable[Choice]:
+    yield Choice("lengths", "atinuke_strided_task:Lengths", "How many words has a text?")

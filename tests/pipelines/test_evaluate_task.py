@@ -5,15 +5,16 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from atinuke.cli import app
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.evaluate_task import evaluate_task
+from atinuke.pipelines.pretrained.huggingface import convert
 from atinuke.pipelines.recipe import load_recipe
 from atinuke.pipelines.train import resume, start
-from tests.pipelines.tasks.toys import GRAPH, recipe, table, vocabulary
+from tests.pipelines.tasks.toys import GRAPH, recipe, table, tiny_bert, vocabulary
 
 ROWS = [("good film", 1), ("very good", 1), ("bad film", 0), ("very bad", 0), ("the good film", 1), ("a bad film", 0)]
 
@@ -125,7 +126,7 @@ def test_questions_are_answered(tmp_path):
         ({"tokenizer": None}, "must have a `tokenizer` where nothing is `pretrained`"),
         ({"tokenizer": {"vocab_size": 300}}, "a task is read by a tokenizer that is there already"),
         ({"pretrained": "models/x"}, "must have either `graph` or `pretrained`"),
-        ({"graph": None, "pretrained": "models/x"}, "is no model folder\n  there is no `graph.yaml`"),
+        ({"graph": None, "pretrained": "models/x"}, "is no model folder"),
         ({"task": {"name": "sst2"}}, "`task.train` is missing"),
         ({"task": {"name": "sst2", "train": "train.tsv", "length": 600}}, "windows of 600 tokens are longer than"),
         ({"task": {"name": "sst2", "train": "test.tsv"}}, r"test\.tsv:2  does not say what is right"),
@@ -162,3 +163,44 @@ def test_a_run_is_resumed_bit_for_bit(tmp_path):
         load_file(folder / "checkpoints/step-000006/model.safetensors") for folder in (whole, tmp_path / "parts")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_bert(folder / "bert")
+    convert(folder / "bert", folder / "ours")
+    return folder / "ours"
+
+
+@pytest.mark.parametrize("pool", ["mean", "pooled"])
+def test_a_run_begins_with_the_weights_of_a_model_folder(model, tmp_path, pool):
+    table(tmp_path / "train.tsv", ("sentence", "label"), *ROWS)
+    task = {"name": "sst2", "train": "train.tsv", "length": 16, "pool": pool}
+    changes = {"graph": None, "tokenizer": None, "pretrained": str(model), "steps": 1}
+    run = run_of(tmp_path, task, **changes, optimiser={"name": "sgd", "lr": 1e-30}, schedule={"name": "wsd"})
+    theirs, ours = (
+        load_file(file) for file in (model / "model.safetensors", run / "checkpoints/step-000001/model.safetensors")
+    )
+    new = {"task_head.weight", "task_head.bias"}
+    left = theirs.keys() - ours.keys()
+    assert ours.keys() - theirs.keys() == new
+    for name in ours.keys() - new:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-20)
+    assert any("pooler" in name for name in left) == (pool == "mean")
+    assert (run / "tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
+
+
+def test_a_model_folder_that_lacks_a_tensor_is_refused_by_its_name(model, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    tensors = load_file(tmp_path / "model/model.safetensors")
+    del tensors["stack.1.F.up.weight"]
+    save_file(tensors, tmp_path / "model/model.safetensors")
+    table(tmp_path / "train.tsv", ("sentence", "label"), *ROWS)
+    task = {"name": "sst2", "train": "train.tsv", "length": 16}
+    with pytest.raises(AtinukeError, match=r"its weights have no `stack\.1\.F\.up\.weight` of the shape"):
+        run_of(tmp_path, task, graph=None, tokenizer=None, pretrained="model")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (tmp_path / "model" / name).unlink()
+    with pytest.raises(AtinukeError, match=r"model  has no tokenizer\n  none of tokenizer\.json, vocab\.txt"):
+        start(load_recipe(tmp_path / "recipe.yaml"), tmp_path / "other")

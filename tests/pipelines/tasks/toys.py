@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from atinuke.pipelines.tokenizer_files import read_tokenizer
+
 WORDS = (
     "good bad film not very the is was on in of what who where yes no . , ? ##s ##ly".split()  # noqa: SIM905 - shorter
 )
@@ -49,3 +51,21 @@ def recipe(folder: Path, task: dict[str, object], **changes: object) -> Path:
     file = folder / "recipe.yaml"
     file.write_text(yaml.safe_dump({**settings, **changes}))
     return file
+
+
+def tiny_bert(folder: Path) -> None:
+    """A BERT of transformers with the tiny vocabulary, at random."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=160,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+    )
+    BertModel(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(read_tokenizer(vocabulary(folder)), encoding="utf-8")
