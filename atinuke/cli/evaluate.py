@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atinuke.cli.runs import Folder
 from atinuke.cli.say import NONE, AsJson, say, say_json
 from atinuke.core.errors import fail
 
 if TYPE_CHECKING:
     from atinuke.pipelines.evaluate import Evaluation
+    from atinuke.pipelines.evaluate_task import TaskEvaluation
     from atinuke.pipelines.scores.classes import ClassFigures
     from atinuke.pipelines.scores.numbers import NumberFigures
     from atinuke.pipelines.scores.reading import ReadingFigures
@@ -29,14 +29,17 @@ NO_FILES: list[Path] = []  # typer copies it
 
 
 def evaluate(
-    run: Folder,
+    run: Annotated[
+        Path,
+        typer.Argument(help="The folder of a run; or a file of a task's predictions, made by anybody.", metavar="RUN"),
+    ],
     sets: OtherRows = NONE,
     subsets: Annotated[
         bool, typer.Option("--subsets", help="Accuracy for every set of optional fields, the others hidden.")
     ] = False,
     beams: Annotated[int, typer.Option(help="Width of the search for what CTC reads.", min=1)] = 8,
     task: Annotated[
-        str | None, typer.Option(help="Measure a run of a task by another one that has the same answers.")
+        str | None, typer.Option(help="The task of predictions; or for a run, another one that has the same answers.")
     ] = None,
     data: Annotated[list[Path], typer.Option(help="A file of the task, instead of its validation.")] = NO_FILES,
     output: Annotated[
@@ -45,6 +48,9 @@ def evaluate(
     json: AsJson = False,
 ) -> None:
     """Measure a run on its validation rows, or by its task: scores, slices and predictions."""
+    if run.is_file():
+        _evaluate_predictions(run, task, data, output, json)
+        return
     if task or data or output or _is_of_task(run):
         if subsets:
             raise fail("--subsets are for runs of rows", fix="leave it out")
@@ -75,13 +81,26 @@ def _is_of_task(run: Path) -> bool:
 def _evaluate_task(
     run: Path, task: str | None, data: list[Path], sets: list[str], output: Path | None, json: bool
 ) -> None:
-    from atinuke.pipelines.evaluate_task import EVALUATION, ITEMS, evaluate_task
+    from atinuke.pipelines.evaluate_task import evaluate_task
 
-    found = evaluate_task(run, task, data, sets, output=output)
+    _say_task(evaluate_task(run, task, data, sets, output=output), json)
+
+
+def _evaluate_predictions(file: Path, task: str | None, data: list[Path], output: Path | None, json: bool) -> None:
+    from atinuke.pipelines.evaluate_task import evaluate_predictions
+
+    if task is None:
+        raise fail("is a file of predictions, and not a run", where=str(file), fix="say of which task: --task squad")
+    _say_task(evaluate_predictions(file, task, data, output=output), json)
+
+
+def _say_task(found: "TaskEvaluation", json: bool) -> None:
+    from atinuke.pipelines.evaluate_task import EVALUATION, ITEMS
+
     if json:
         say_json(found.json())
         return
-    say(f"{run}, {found.step}: {found.task.name} over {found.items:,} items", "")
+    say(", ".join(filter(None, (found.run, found.step))) + f": {found.task.name} over {found.items:,} items", "")
     if not found.scores:
         say("the files do not say what is right: there are predictions, and no scores")
     else:

@@ -114,23 +114,44 @@ def evaluate_task(
     require_room(run.checked, texts)
     windows = open_windows(asked, asked.validation, texts, run.checked, console, gold=False)
     predictions = _predict(run, asked, windows, console)
-    items = windows.items
-    scores: tuple[Score, ...] = ()
-    if all(item.gold is not None for item in items):
-        scores = asked.score(items, predictions)
-    files = text.find(asked.validation)
-    official = asked.files(items, predictions)
-    found = TaskEvaluation(
-        str(folder),
-        run.step,
-        asked,
-        {str(file): text.fingerprint(file) for file in files},
-        len(items),
-        _scored(scores, _groups(items)),
-        _slices(items, scores),
-        output or folder / EVALUATIONS / asked.name.replace(":", "-") / _stem(files),
-        tuple(official),
-    )
+    where = output or folder / EVALUATIONS / asked.name.replace(":", "-") / _stem(text.find(asked.validation))
+    official = asked.files(windows.items, predictions)
+    return _measured((str(folder), run.step), asked, windows.items, predictions, where, official)
+
+
+def evaluate_predictions(file: Path, task: str, data: Sequence[Path], *, output: Path | None = None) -> TaskEvaluation:
+    """Measures predictions that anybody made, in the task's official format, against the files `data`.
+
+    Writes the folder `output`, or else one beside the file, called like it with `-evaluation`.
+
+    Raises:
+        AtinukeError: a file is not of the format, has no answers, or the ids of the two are others.
+    """
+    if not data:
+        raise fail("there is nothing to measure it on", where=str(file), fix="name a file: --data FILE")
+    asked = Task.named(task).model_validate({"name": task, "validation": [str(one.resolve()) for one in data]})
+    items = [item for one in text.find(asked.validation) for item in asked.load(one)]
+    for item in items:
+        if item.gold is None:
+            raise fail("does not say what is right", where=item.where, fix="name a file with answers")
+    where = output or file.with_name(file.name.removesuffix(".gz").rpartition(".")[0] + "-evaluation")
+    return _measured((str(file), ""), asked, items, asked.predictions(file, items), where, {})
+
+
+def _measured(
+    run: tuple[str, str],
+    asked: Task,
+    items: Sequence[Item],
+    predictions: Sequence[Any],
+    folder: Path,
+    official: Mapping[str, str],
+) -> TaskEvaluation:
+    """Scores the predictions of a run and step, and writes all of it."""
+    known = all(item.gold is not None for item in items)
+    scores = asked.score(items, predictions) if known else ()
+    files = {str(file): text.fingerprint(file) for file in text.find(asked.validation)}
+    scored, slices = _scored(scores, _groups(items)), _slices(items, scores)
+    found = TaskEvaluation(*run, asked, files, len(items), scored, slices, folder, tuple(official))
     _write(found, {**official, ITEMS: _lines(items, predictions, scores)})
     return found
 

@@ -26,7 +26,7 @@ from pydantic import BeforeValidator, Field
 
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.component import Choice
-from atinuke.core.errors import Place
+from atinuke.core.errors import Place, fail
 from atinuke.core.graph import Graph
 from atinuke.core.registry import Registry
 from atinuke.pipelines.encoding import Texts
@@ -146,3 +146,25 @@ class Task(Chosen):
     def files(self, items: Sequence[Item], predictions: Sequence[Any]) -> dict[str, str]:
         """Files with all predictions in the task's official format, their contents by name."""
         raise NotImplementedError
+
+    def predictions(self, file: Path, items: Sequence[Item]) -> list[Any]:
+        """The predictions for items in a file of the task's official format, whoever made them.
+
+        Raises:
+            AtinukeError: it is not of that format, or its ids are not those of the items.
+        """
+        raise fail(f"predictions for {self.name} cannot be read", where=str(file), fix="evaluate the run itself")
+
+
+def in_order(file: Path, said: Mapping[str, Any], items: Sequence[Item]) -> list[Any]:
+    """Predictions by id, in the order of the items.
+
+    Raises:
+        AtinukeError: the ids are not those of the items.
+    """
+    missing, unknown = [item.id for item in items if item.id not in said], said.keys() - {item.id for item in items}
+    if missing or unknown:
+        told = [f"{len(missing):,} have no prediction: {', '.join(missing[:3])}"] if missing else []
+        told += [f"{len(unknown):,} are not in the data: {', '.join(sorted(unknown)[:3])}"] if unknown else []
+        raise fail("its ids are not those of the data", *told, where=str(file), fix="give the data it was made for")
+    return [said[item.id] for item in items]

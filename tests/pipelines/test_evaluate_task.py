@@ -204,3 +204,15 @@ def test_a_model_folder_that_lacks_a_tensor_is_refused_by_its_name(model, tmp_pa
         (tmp_path / "model" / name).unlink()
     with pytest.raises(AtinukeError, match=r"model  has no tokenizer\n  none of tokenizer\.json, vocab\.txt"):
         start(load_recipe(tmp_path / "recipe.yaml"), tmp_path / "other")
+
+
+def test_predictions_of_anybody_are_scored(sst2, tmp_path):
+    run = evaluate_task(sst2, output=tmp_path / "run")
+    arguments = ["--task", "sst2", "--data", str(sst2.parent / "train.tsv"), "-o", str(tmp_path / "file")]
+    result = CliRunner().invoke(app, ["evaluate", str(run.folder / "SST-2.tsv"), *arguments])
+    assert result.exit_code == 0, result.output
+    told = [json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("run", "file")]
+    assert told[0]["scores"] == told[1]["scores"]
+    assert told[0]["slices"] == told[1]["slices"]
+    result = CliRunner().invoke(app, ["evaluate", str(run.folder / "SST-2.tsv")])
+    assert "is a file of predictions, and not a run" in str(result.exception)

@@ -17,7 +17,7 @@ from atinuke.pipelines.objective import Objective, node
 from atinuke.pipelines.objective_labels import Classification, Regression
 from atinuke.pipelines.scores.glue import accuracy
 from atinuke.pipelines.scores.score import Score
-from atinuke.pipelines.task import LABELS, Array, Item, Task, Window
+from atinuke.pipelines.task import LABELS, Array, Item, Task, Window, in_order
 from atinuke.pipelines.tasks.columns import Found, Layout, read
 
 LOGITS, VALUES = "logits", "values"
@@ -144,6 +144,22 @@ class Labelled(Task):
         """A prediction as it stands in a file."""
         return str(prediction)
 
+    def predictions(self, file: Path, items: Sequence[Item]) -> list[Any]:
+        said: dict[str, Any] = {}
+        for found in read(file, (Layout(("prediction",), id="index"),), "a file of predictions"):
+            name, value = found.values["index"], found.values["prediction"]
+            if name in said:
+                raise fail(f"has the id `{name}` twice", where=found.where)
+            said[name] = self.understood(value, found.where)
+        return in_order(file, said, items)
+
+    def understood(self, value: object, where: Place) -> Any:
+        """A prediction, out of a cell."""
+        if value not in self.labels.values():
+            told = f"expected: {', '.join(self.labels.values())}"
+            raise fail(f"`{value}` is no label of {self.name}", told, where=where)
+        return value
+
 
 class Rated(Labelled):
     """A number between `low` and `high` for a pair of texts."""
@@ -184,6 +200,9 @@ class Rated(Labelled):
 
     def score(self, items: Sequence[Item], predictions: Sequence[Any]) -> tuple[Score, ...]:
         return self.scores(np.array([item.gold for item in items]), np.array(predictions))
+
+    def understood(self, value: object, where: Place) -> Any:
+        return self.gold(value, where)
 
     def written(self, prediction: Any) -> str:
         return f"{min(max(prediction, self.low), self.high):.3f}"

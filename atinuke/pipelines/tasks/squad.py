@@ -27,7 +27,7 @@ from atinuke.pipelines.objective import Objective, node
 from atinuke.pipelines.objective_labels import Span
 from atinuke.pipelines.scores.score import Score
 from atinuke.pipelines.scores.squad import squad1, squad2
-from atinuke.pipelines.task import LABELS, Array, Item, Positive, Task, Window
+from atinuke.pipelines.task import LABELS, Array, Item, Positive, Task, Window, in_order
 
 SPAN = "span"
 ASKED = ("what", "who", "when", "where", "which", "why", "how")
@@ -178,6 +178,13 @@ class SQuAD(Task):
     def files(self, items: Sequence[Item], predictions: Sequence[Any]) -> dict[str, str]:
         return {"predictions.json": _json({i.id: one["text"] for i, one in zip(items, predictions, strict=True)})}
 
+    def predictions(self, file: Path, items: Sequence[Item]) -> list[Any]:
+        """A question without a prediction counts 0, as the official script has it."""
+        said = _said(file)
+        given = [item for item in items if item.id in said]
+        found = dict(zip([item.id for item in given], in_order(file, said, given), strict=True))
+        return [{"text": found.get(item.id)} for item in items]
+
 
 class SQuAD2(SQuAD):
     """Version 2.0: some questions have no answer in the text. Exact match and F1.
@@ -209,6 +216,9 @@ class SQuAD2(SQuAD):
 
     def score(self, items: Sequence[Item], predictions: Sequence[Any]) -> tuple[Score, ...]:
         return squad2(*_sides(items, predictions)).scores
+
+    def predictions(self, file: Path, items: Sequence[Item]) -> list[Any]:
+        return [{"text": text} for text in in_order(file, _said(file), items)]
 
     def files(self, items: Sequence[Item], predictions: Sequence[Any]) -> dict[str, str]:
         chances = {item.id: one["no_answer"] for item, one in zip(items, predictions, strict=True)}
@@ -254,7 +264,16 @@ def _probabilities(scores: Mapping[str, float]) -> dict[str, float]:
 
 def _sides(items: Sequence[Item], predictions: Sequence[Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
     right = {item.id: [answer.text for answer in item.gold] for item in items}
-    return right, {item.id: one["text"] for item, one in zip(items, predictions, strict=True)}
+    said = {item.id: one["text"] for item, one in zip(items, predictions, strict=True)}
+    return right, {name: text for name, text in said.items() if text is not None}
+
+
+def _said(file: Path) -> dict[str, str]:
+    """The answers of a file, by id."""
+    said = _document(file)
+    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
+        raise fail("is not an object of texts by id", where=str(file), fix="give a file in SQuAD's format")
+    return said
 
 
 def _json(value: Mapping[str, Any]) -> str:

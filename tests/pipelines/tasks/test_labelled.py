@@ -204,3 +204,20 @@ def test_diagnostics_are_answered_by_mnli(tmp_path):
 def test_the_answer_is_the_highest_score(tmp_path):
     task = make("snli")
     assert task.decode(None, [], [{"logits": np.array([0.1, 2.0, 1.0])}]) == "neutral"
+
+
+def test_a_submission_is_read_back(tmp_path):
+    task = make("mrpc")
+    items = task.load(table(tmp_path / "dev.tsv", *OFFICIAL["mrpc"][:2], (0, 11, 12, "c", "d")))
+    file = tmp_path / "MRPC.tsv"
+    file.write_text(task.files(items, ["1", "0"])["MRPC.tsv"])
+    assert task.predictions(file, items) == ["1", "0"]
+    file.write_text("index\tprediction\n0\t1\n5\t0\n")
+    with pytest.raises(AtinukeError, match="1 have no prediction: 1\n  1 are not in the data: 5"):
+        task.predictions(file, items)
+    file.write_text("index\tprediction\n0\tyes\n")
+    with pytest.raises(AtinukeError, match=r"MRPC\.tsv:2  `yes` is no label of mrpc"):
+        task.predictions(file, items)
+    file.write_text("id\tprediction\n0\t1\n")
+    with pytest.raises(AtinukeError, match=r"MRPC\.tsv:1  has other columns than a file of predictions"):
+        task.predictions(file, items)

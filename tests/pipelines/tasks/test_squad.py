@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.encoding import Texts
+from atinuke.pipelines.evaluate_task import evaluate_predictions
 from atinuke.pipelines.scores.squad import normalised
 from atinuke.pipelines.task import Task
 from tests.pipelines.tasks.toys import vocabulary
@@ -165,3 +166,36 @@ def test_real_answers_survive_windows(shared, texts):
     single = task.load(shared / "data/squad/train-v1.1-subset.json.gz")[::60]
     found = [task.decode(item, w := task.encode(item, texts), perfect(w)) for item in single]
     assert {score.name: score.value for score in task.score(single, found)}["f1"] == pytest.approx(1, abs=0.02)
+
+
+def test_published_predictions_score_what_was_published(shared, tmp_path):
+    folder = shared / "data/squad"
+    expected = json.loads((folder / "predictions/expected_scores.json").read_text())
+    name = "logistic_regression"  # it lacks eight answers, which count 0
+    found = evaluate_predictions(
+        folder / f"predictions/{name}.json.gz", "squad", [folder / "dev-v1.1-first24.json.gz"], output=tmp_path / "out"
+    )
+    scores = {one.name: one.interval for one in found.scores}
+    right = {key.replace("_", " "): value for key, value in expected[name].items()}
+    for score in ("exact match", "f1"):
+        assert 100 * scores[score].value == pytest.approx(right[score], abs=0.005)
+        assert scores[score].low < scores[score].value < scores[score].high
+    assert sum(part.items for part in found.slices if part.by == "question") == found.items == 5696
+
+
+def test_predictions_of_other_questions_are_refused(tmp_path):
+    data = write(tmp_path, document("a b", [{"text": "a", "answer_start": 0}]))
+    said = tmp_path / "said.json"
+    said.write_text('{"q2": "a"}')
+    with pytest.raises(
+        AtinukeError, match=r"said\.json  its ids are not those of the data\n  1 are not in the data: q2"
+    ):
+        evaluate_predictions(said, "squad", [data])
+    with pytest.raises(AtinukeError, match="1 have no prediction: q1\n  1 are not in the data: q2"):
+        evaluate_predictions(said, "squad2", [data])
+    said.write_text('{"q1": 3}')
+    with pytest.raises(AtinukeError, match="is not an object of texts by id"):
+        evaluate_predictions(said, "squad", [data])
+    said.write_text('{"q1": "The A."}')
+    assert [one.interval.value for one in evaluate_predictions(said, "squad2", [data]).scores] == [1.0, 1.0]
+    assert (tmp_path / "said-evaluation/evaluation.json").is_file()
