@@ -199,6 +199,7 @@ TASKS = (
     ("anli", "nli:ANLI", "Does one sentence follow from another, where models failed?"),
     ("squad", "squad:SQuAD", "Where in a text is the answer? (v1.1)"),
     ("squad2", "squad:SQuAD2", "Where in a text is the answer, if anywhere? (v2.0)"),
+    ("srl", "srl:SRL", "Who did what to whom? (CoNLL-2005, CoNLL-2012, Universal PropBank)"),
 )
 
 BACKENDS = (
