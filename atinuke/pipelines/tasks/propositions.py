@@ -17,7 +17,7 @@ from atinuke.pipelines import text
 from atinuke.pipelines.scores.roles import Span
 from atinuke.pipelines.tasks.conll import BEGIN, Sentence, sentences, spans
 
-NONE = ("-", "_", "_=")  # the last: in a sentence that Universal PropBank has not annotated
+NONE = ("-", "_", "")  # the last: in sentences that Universal PropBank has not annotated
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _universal(sentence: Sentence) -> Iterator[Read]:
     words = tuple(row[1] for row in rows)
     predicates = [place for place, row in enumerate(rows) if row[10:] and row[10] not in NONE]
     filled = len(sentence.rows[0]) - 11
-    if not predicates and filled == 1 and not any(row[11].strip("_") for row in rows):
+    if not predicates and filled == 1 and all(row[11] in NONE for row in rows):
         filled = 0  # where there is no predicate there is an empty column
     _one_column_each(sentence, predicates, max(0, filled))
     for number, place in enumerate(predicates):
