@@ -53,9 +53,22 @@ CASES = {
     "experts": Case("experts", TEXT, steps=True),
     "encoder": Case("encoder", TEXT),
     "encoder-decoder": Case("encoder-decoder", (*TEXT, "decoder_layers=1", "source=1..12"), steps=True),
+    "t5": Case("t5", (*TEXT, "decoder_layers=1", "head_dim=32", "d_ff=128", "source=1..12"), steps=True),
+    "whisper": Case("whisper", (*TEXT, "mels=16", "frames=20", "samples=160..6400"), steps=True),
     "vit": Case("vit", (*SMALL, *SEEN, "layers=1", "rows=4", "columns=4")),
     "audio-encoder": Case("audio-encoder", (*SOUND, "layers=1")),
     "audio-ctc": Case("audio-ctc", (*SOUND, "layers=1")),
+    "ast": Case(
+        "ast", (*SMALL, "mels=16", "classes=5", "frames=30", "patch=4", "stride=3", "layers=1", "samples=400..5040")
+    ),
+    "clip-openai": Case(
+        "clip-openai",
+        (
+            *("text_width=64", "text_heads=2", "text_layers=1", "end=511", "vocab_size=512", "sequence=1..12"),
+            *("vision_width=64", "vision_heads=2", "vision_layers=1", "patch=4", "rows=4", "columns=4"),
+            *("height=16..24", "width=16..24", "batch=1..2"),
+        ),
+    ),
     "clip": Case(
         "clip",
         (*SMALL, *SEEN, "vocab_size=512", "sequence=1..12", "vision_layers=1", "text_layers=1", "rows=4", "columns=4"),

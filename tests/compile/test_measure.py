@@ -36,19 +36,28 @@ SMALL = {
     "llama": ["vocab_size=50", "d_model=24", "heads=6", "kv_heads=2", "d_ff=20", "layers=3"],
     "experts": ["vocab_size=50", "d_model=16", "heads=2", "layers=3", "experts=3"],
     "encoder-decoder": ["vocab_size=50", "d_model=16", "heads=2", "layers=3"],
+    "t5": ["vocab_size=50", "d_model=16", "heads=2", "head_dim=6", "d_ff=20", "reach=20", "layers=3"],
+    "whisper": ["vocab_size=50", "d_model=16", "heads=2", "mels=8", "frames=20", "samples=160..6400", "layers=2"],
 }
+READ = {"encoder-decoder": "source", "t5": "source", "whisper": "samples"}
 
 
 def sizes_of(name: str, batch: int, sequence: int) -> dict[str, int]:
     """The free sizes of a shipped decoder; a source is longer than its text."""
-    more = {"source": sequence + 2} if name == "encoder-decoder" else {}
+    more = {READ[name]: read(name, sequence)} if name in READ else {}
     return {"batch": batch, "sequence": sequence, **more}
 
 
-def feeds(name: str, batch: int, sequence: int) -> dict[str, torch.Tensor]:
-    """Tokens of these sizes."""
-    lengths = {"input_ids": sequence} | ({"source_ids": sequence + 2} if name == "encoder-decoder" else {})
-    return {name: torch.randint(0, 50, (batch, length)) for name, length in lengths.items()}
+def read(name: str, sequence: int) -> int:
+    """How long what is read beside a text of that length is."""
+    return 160 * sequence if READ[name] == "samples" else sequence + 2
+
+
+def feeds(name: str, batch: int, sequence: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    """Tokens of these sizes, or sound."""
+    tokens = {"input_ids": sequence} | ({"source_ids": read(name, sequence)} if READ.get(name) == "source" else {})
+    found = {name: torch.randint(0, 50, (batch, length)) for name, length in tokens.items()}
+    return found | ({"input_values": torch.randn(batch, read(name, sequence)).to(dtype)} if name == "whisper" else {})
 
 
 def test_every_shipped_decoder_is_tested_here() -> None:
@@ -150,6 +159,8 @@ def test_flops_are_those_that_torch_counts_in_the_real_model(name: str) -> None:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
             logits = model(**feeds(name, batch, sequence)).logits
         assert forward.get_total_flops() == at.flops
+        if name == "whisper":  # what comes before its first parameter, the spectrogram, has no gradients
+            continue
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
             logits.sum().backward()
         assert forward.get_total_flops() + backward.get_total_flops() == at.training_flops
@@ -175,7 +186,7 @@ def test_bytes_are_those_of_real_tensors(name: str, dtype: torch.dtype) -> None:
     for path, module in model.named_modules():
         if ".".join(part for part in path.split(".") if not part.isdigit()) in paths:
             module.register_forward_hook(lambda _, __, out: held.extend(t.nbytes for t in flat(out)))
-    model(**feeds(name, 3, 5))
+    model(**feeds(name, 3, 5, dtype))
     assert at.activation_bytes[short] == sum(held)
 
 

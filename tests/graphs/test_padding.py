@@ -61,6 +61,19 @@ CASES = {
     "encoder-decoder": Case(
         (*SMALL, WORDS, "layers=2", "decoder_layers=2"), {"source_ids": "source_mask", "input_ids": None}
     ),
+    "t5": Case(
+        ("d_model=16", "heads=2", "head_dim=6", "d_ff=20", "buckets=8", "reach=5", WORDS, "layers=2"),
+        {"source_ids": "source_mask", "input_ids": None},
+    ),
+    "whisper": Case(
+        (*SMALL, WORDS, "mels=12", "frames=20", "samples=160..6400", "layers=1"),
+        {"input_values": "sample_mask", "input_ids": None},
+    ),
+    "ast": Case(
+        (*SMALL, "mels=12", "classes=5", "frames=30", "samples=400..5040", "patch=4", "stride=3", "layers=2"),
+        {"input_values": "sample_mask"},
+        settled=("logits", "last_hidden_state"),
+    ),
     "audio-encoder": Case(
         (*SMALL, *SOUND, "layers=2"), {"input_values": "sample_mask"}, settled=("logits", "last_hidden_state")
     ),
@@ -70,6 +83,15 @@ CASES = {
         {"input_ids": "attention_mask"},
         settled=("image_embeds", "text_embeds"),
         whole=SEEN,
+    ),
+    "clip-openai": Case(
+        (
+            *("text_width=16", "text_heads=2", "text_layers=2", "end=30", "length=16", "sequence=1..16", WORDS),
+            *("vision_width=24", "vision_heads=3", "vision_layers=1", "patch=4", "rows=4", "columns=4"),
+        ),
+        {"input_ids": "attention_mask"},
+        settled=("image_embeds", "text_embeds"),
+        whole={"pixel_values": (3, 16, 16)},
     ),
     "senses": Case((*SMALL, WORDS, "layers=2"), {"input_ids": "text_mask"}),
     "senses, hearing": Case((*SMALL, *SOUND), {"input_values": "sample_mask"}, ("sense=hears",)),
