@@ -75,6 +75,16 @@ SETTINGS = {
     "loss.sigmoid_contrastive": {},
     "loss.ctc": {"classes": 8, "blank": 7},
     "metric.accuracy": {"classes": 8},
+    "adapter.bottleneck": {"d_model": 8, "size": 3},
+    "affine": {"scale": 2.0, "shift": -1.0},
+    "attention.relative": {"d_model": 8, "heads": 2, "head_dim": 3},
+    "audio.pad": {"length": 12},
+    "feedforward.geglu": {"d_model": 8, "d_ff": 12},
+    "head.similarity": {},
+    "loss.span": {},
+    "pool.last": {},
+    "pool.token": {"token": 3},
+    "position.relative": {"heads": 2},
 }
 COMPONENTS = {name: Registry().component(name) for name in SETTINGS}
 WRONG = [
