@@ -205,6 +205,11 @@ def test_survives_a_change_of_dtype(name, dtype):
         "loss.sigmoid_contrastive": (torch.randn(2, 8), torch.randn(2, 8)),
         "loss.ctc": (torch.randn(2, 5, 8), torch.randint(7, (2, 2))),
         "metric.accuracy": (torch.randn(2, 5, 8), torch.randint(8, (2, 5))),
+        "position.relative": (),
+        "attention.relative": (torch.randn(2, 5, 8), torch.randn(2, 2 * 6 + 1)),
+        "pool.token": (torch.randn(2, 5, 8), ids),
+        "head.similarity": (torch.randn(2, 8), torch.randn(3, 8)),
+        "loss.span": (torch.randn(2, 5, 2), torch.ones(2, 5, 2, dtype=torch.int64)),
     }.get(name, (torch.randn(2, 5, 8),))
     outputs = plain(*inputs)
     found = changed(*(part.to(dtype) if part.is_floating_point() else part for part in inputs))
