@@ -42,7 +42,7 @@ def read_given(run: Run, values: Mapping[str, str], rows: int) -> dict[str, Tens
     Raises:
         AtinukeError: a name is not of such a field, a needed one is missing, or a value cannot be read or is too long.
     """
-    data = run.recipe.rows
+    data = run.made.rows if run.made else None
     fields = {name: field for name, field in (data.fields if data else {}).items() if name in run.given}
     for name in values:
         if name not in fields:

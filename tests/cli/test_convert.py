@@ -1,13 +1,14 @@
-"""Pretrained models on the command line: converted, checked, written with, compiled."""
+"""Pretrained models on the command line: converted, checked, written with, made ready for a bundle."""
 
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
+from atinuke.pipelines.deploy import open_subject
 from atinuke.pipelines.tokenizer import Tokenizer
-from atinuke.runtime import load
 from tests.pipelines.pretrained.models import ENCODERS, GPT2
 
 PROMPT = "the cat"
@@ -50,26 +51,23 @@ def test_goes_on_as_transformers_does(gpt2: Path, model: Path, run) -> None:  # 
     assert out == PROMPT + tokenizer.decode(wanted) + "\n"
 
 
-def test_is_checked_and_compiled(model: Path, tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
+def test_is_checked_and_ready_for_a_bundle(model: Path, run) -> None:  # type: ignore[no-untyped-def]
     code, out, err = run("check", model)
     assert code == 0, err
-    assert "gives logits: float32[batch, sequence, 262]" in out
-    code, _, err = run("compile", model, tmp_path / "bundle", "--target", "onnx")
-    assert code == 0, err
-    bundle = load(tmp_path / "bundle")
-    code, out, _ = run("generate", model, "-p", PROMPT, "--temperature", "0", "--max-new-tokens", "8")
-    assert PROMPT + bundle.generate([PROMPT], max_new_tokens=8, temperature=0)[0].text + "\n" == out
+    assert "gives logits: float[batch, sequence, 262]" in out
+    subject = open_subject(str(model), ["batch=1..2"])
+    assert subject.text is not None
+    assert (subject.text.end_of_text, subject.text.context, subject.text.begins) == ("<|endoftext|>", 30, False)
+    assert subject.tokenizer == model / "tokenizer.json"
 
 
 def test_only_runs_have_a_recipe(model: Path, run) -> None:  # type: ignore[no-untyped-def]
-    code, _, err = run("look", model)
+    code, _, err = run("look", model, "E")
     assert code == 2
     assert err == "is a pretrained model, which has no recipe\n  to fix: name the folder of a run\n"
 
 
 def test_says_what_is_not_read(tmp_path: Path, run) -> None:  # type: ignore[no-untyped-def]
-    from safetensors.torch import load_file, save_file
-
     ENCODERS["bert masked"].save(tmp_path / "bert")
     file = tmp_path / "bert" / "model.safetensors"
     save_file({**load_file(file), "cls.seq_relationship.bias": torch.ones(2)}, file)

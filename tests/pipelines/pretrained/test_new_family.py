@@ -1,5 +1,6 @@
-"""A family that does not ship, added by two files in a folder: OPT (Zhang et al., 2022)."""
+"""A family that does not ship, added by the two files of docs/pretrained.md: OPT (Zhang et al., 2022)."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,73 +11,13 @@ from torch import nn
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.pretrained.huggingface import to_huggingface
 from tests.cli.conftest import run  # noqa: F401 - a fixture
+from tests.test_imports import ROOT
 
-GRAPH = """
-atinuke: 1
-name: opt
-dims: {vocab_size: 50272, d_model: 768, heads: 12, d_ff: 3072, layers: 12, length: 2050, padding: 1}
-axes: {batch: 1..64, sequence: 1..2048}
-inputs:
-  input_ids: int64[batch, sequence]
-blocks:
-  layer:
-    inputs: {x: "float[batch, sequence, d_model]"}
-    nodes:
-      norm1: {use: norm.layer, in: x, with: {d_model: $d_model}}
-      H: {use: attention.self, in: norm1, with: {d_model: $d_model, heads: $heads}}
-      add1: {use: add, in: [x, H]}
-      norm2: {use: norm.layer, in: add1, with: {d_model: $d_model}}
-      F: {use: feedforward.relu, in: norm2, with: {d_model: $d_model, d_ff: $d_ff}}
-      add2: {use: add, in: [add1, F]}
-    outputs: add2
-nodes:
-  E: {use: text.embedding, in: input_ids, with: {vocab_size: $vocab_size, d_model: $d_model}}
-  places: {use: position.counted, in: input_ids, with: {padding: $padding}}
-  P: {use: position.ids, in: {x: E, position_ids: places}, with: {d_model: $d_model, length: $length}}
-  stack: {use: layer, repeat: $layers, in: P}
-  norm: {use: norm.layer, in: stack, with: {d_model: $d_model}}
-  O: {use: head.vocabulary, in: norm, with: {d_model: $d_model, vocab_size: $vocab_size}, tie: {weight: E.weight}}
-outputs: {logits: O}
-"""
-FAMILY = """
-family: 1
-name: opt
-graph: graph.yaml
-model_type: opt
-architectures:
-  OPTForCausalLM: {outputs: {logits: O}}
-dims:
-  vocab_size: vocab_size
-  d_model: hidden_size
-  heads: num_attention_heads
-  d_ff: ffn_dim
-  layers: num_hidden_layers
-  length: max_position_embeddings + 2
-  padding: pad_token_id
-axes: {sequence: max_position_embeddings}
-requires:
-  activation_function: relu
-  do_layer_norm_before: true
-  word_embed_proj_dim: ${hidden_size}
-  enable_bias: true
-  layer_norm_elementwise_affine: true
-  tie_word_embeddings: true
-ignored: [init_std, dropout]
-tensors:
-  E.weight: model.decoder.embed_tokens.weight
-  P.weight: model.decoder.embed_positions.weight
-  stack.#.norm1.*: model.decoder.layers.#.self_attn_layer_norm.*
-  stack.#.H.qkv.*: QKV
-  stack.#.H.output.*: model.decoder.layers.#.self_attn.out_proj.*
-  stack.#.norm2.*: model.decoder.layers.#.final_layer_norm.*
-  stack.#.F.up.*: model.decoder.layers.#.fc1.*
-  stack.#.F.down.*: model.decoder.layers.#.fc2.*
-  norm.*: model.decoder.final_layer_norm.*
-  O.weight: lm_head.weight
-"""
+PAGE = ROOT / "docs" / "pretrained.md"
 
+FILES = dict(re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+GRAPH, FAMILY = FILES["opt/graph.yaml"], FILES["opt/family.yaml"]
 QKV = "model.decoder.layers.#.self_attn.{}_proj.{}"
-FAMILY = FAMILY.replace("QKV", " + ".join(QKV.format(one, "*") for one in "qkv"))
 
 
 @pytest.fixture
@@ -163,12 +104,12 @@ def test_a_part_that_is_zero_there_has_to_stay_so(theirs: nn.Module, tmp_path: P
     file = tmp_path / "theirs" / "model.safetensors"
     tensors = {name: tensor for name, tensor in load_file(file).items() if not name.endswith("k_proj.bias")}
     save_file(tensors, file)
-    whole = " + ".join(QKV.format(one, "*") for one in "qkv")
-    assert whole in FAMILY
+    whole = re.search(r"  stack.#.H.qkv.*?_proj\.\*\n(?=  stack)", FAMILY, re.DOTALL)
+    assert whole
     weights = " + ".join(QKV.format(one, "weight") for one in "qkv")
     biases = f"{QKV.format('q', 'bias')} + zeros + {QKV.format('v', 'bias')}"
-    rules = f"stack.#.H.qkv.weight: {weights}\n  stack.#.H.qkv.bias: {biases}"
-    (tmp_path / "map" / "opt.yaml").write_text(FAMILY.replace(f"stack.#.H.qkv.*: {whole}", rules))
+    rules = f"  stack.#.H.qkv.weight: {weights}\n  stack.#.H.qkv.bias: {biases}\n"
+    (tmp_path / "map" / "opt.yaml").write_text(FAMILY.replace(whole[0], rules))
     convert(tmp_path / "theirs", tmp_path / "ours", tmp_path / "map" / "opt.yaml")
     ours = load_file(tmp_path / "ours" / "model.safetensors")
     bias = ours["stack.0.H.qkv.bias"]

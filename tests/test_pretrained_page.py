@@ -1,0 +1,72 @@
+"""docs/pretrained.md says what works: its files are written, its commands and its Python run, on small models."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import nn
+
+from atinuke.pipelines import tokenizer
+from tests.cli.conftest import run  # noqa: F401 - a fixture
+from tests.pipelines.pretrained.models import BERT, GPT2
+from tests.test_imports import ROOT
+
+PAGE = ROOT / "docs" / "pretrained.md"
+TEXTS = ["the cat sat on the mat", "A man plays the guitar. Someone makes music. Stocks fell on Tuesday."]
+
+
+def save(model: nn.Module, folder: str) -> None:
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+
+
+@pytest.fixture
+def models_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders that the page begins with."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    bytelevel = tokenizer.Tokenizer.train(TEXTS, 260)
+    ends = {"bos_token_id": bytelevel.end_of_text, "eos_token_id": bytelevel.end_of_text}
+    save(transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=260, **ends, **GPT2)), "gpt2")
+    small = {"hidden_size": 24, "word_embed_proj_dim": 24, "num_attention_heads": 3, "ffn_dim": 20}
+    opt = transformers.OPTConfig(vocab_size=260, num_hidden_layers=2, max_position_embeddings=30, **ends, **small)
+    save(transformers.OPTForCausalLM(opt), "opt-125m")
+    for folder in ("gpt2", "opt-125m"):
+        bytelevel.save(Path(folder, "tokenizer.json"))
+    words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=60, special_tokens=special))
+    save(transformers.BertModel(transformers.BertConfig(vocab_size=60, **BERT)), "minilm")
+    words.save("minilm/tokenizer.json")
+
+
+def test_the_page_works(models_of_the_page: None, run, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    done = []
+    for language, text in blocks:
+        if language == "yaml":
+            path = Path(text.splitlines()[0].removeprefix("# "))
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        elif language == "python":
+            exec(compile(text, str(PAGE), "exec"), {})
+            assert re.search(r"tensor\(\[-?\d\.\d+, -?\d\.\d+\]\)", capsys.readouterr().out)
+        else:
+            assert language == "sh"
+            for line in text.splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "atinuke"
+                code, out, err = run(*arguments)
+                assert code == 0, f"{line}\n{err}"
+                assert "generate" not in arguments or out.startswith("the cat")
+                done.append(arguments[0])
+    assert done.count("convert") == 4
+    for folder, cls in (("gpt2-again", transformers.GPT2LMHeadModel), ("opt-again", transformers.OPTForCausalLM)):
+        report = cls.from_pretrained(folder, output_loading_info=True)[1]
+        assert not any(report.values()), report
