@@ -107,14 +107,18 @@ class LayerwisePosition(nn.Module):
 
 
 class PositionTable(nn.Module):
-    """A learned vector for each of `length` positions, from a normal distribution of deviation 0.02 (as GPT-2)."""
+    """A learned vector for each of `length` positions, from a normal distribution of deviation 0.02 (as GPT-2), behind
+    `offset` others."""
 
-    def __init__(self, d_model: int, length: int) -> None:
+    def __init__(self, d_model: int, length: int, offset: int = 0) -> None:
         super().__init__()
         require_positive(d_model=d_model, length=length)
+        if offset < 0:
+            raise ValueError(f"offset must be at least 0, but is {offset}")
         self.d_model = d_model
         self.length = length
-        self.weight = nn.Parameter(torch.empty(length, d_model))
+        self.offset = offset
+        self.weight = nn.Parameter(torch.empty(offset + length, d_model))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -123,17 +127,21 @@ class PositionTable(nn.Module):
 
 class LearnedPosition(PositionTable):
     """x plus a learned vector for each of the first `length` positions, from a normal distribution of deviation 0.02
-    (as GPT-2). Raises IndexError for a longer text."""
+    (as GPT-2). `offset` rows of the table in front of these are never read (OPT). Raises IndexError for a longer text.
+    """
 
     limits: ClassVar[dict[str, str]] = {"sequence": "length"}
 
     def forward(
         self, x: Float[Tensor, "batch sequence {self.d_model}"]
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
-        return x + F.embedding(torch.arange(x.shape[1], device=x.device), self.weight)
+        return x + F.embedding(self._places(x), self.weight)
 
     def step(self, x: Float[Tensor, "batch sequence {self.d_model}"], position: Int[Tensor, "batch"]) -> Tensor:
-        return x + F.embedding(position[:, None] + torch.arange(x.shape[1], device=x.device), self.weight)
+        return x + F.embedding(position[:, None] + self._places(x), self.weight)
+
+    def _places(self, x: Tensor) -> Tensor:
+        return torch.arange(self.offset, self.offset + x.shape[1], device=x.device)
 
 
 class PositionIds(PositionTable):
@@ -142,6 +150,9 @@ class PositionIds(PositionTable):
 
     Raises IndexError for a position outside 0..length-1.
     """
+
+    def __init__(self, d_model: int, length: int) -> None:
+        super().__init__(d_model, length)
 
     def forward(
         self, x: Float[Tensor, "*lead {self.d_model}"], position_ids: Int[Tensor, "*lead"]

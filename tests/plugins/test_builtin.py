@@ -93,6 +93,7 @@ WRONG = [
     ("position.layerwise", {"d_model": 8, "layer": 0, "layers": 3, "growth": 0.0}, "growth must be above 0"),
     ("position.rotary", {"head_dim": 5}, "head_dim 5 is odd"),
     ("position.rotary", {"head_dim": 4, "slow": 2.0, "fast": 2.0}, "fast 2.0 must be greater than slow 2.0"),
+    ("position.learned", {"d_model": 4, "length": 4, "offset": -1}, "offset must be at least 0, but is -1"),
     ("position.counted", {"padding": -1}, "padding must be at least 0, but is -1"),
     ("attention.self", {"d_model": 512, "heads": 7}, "d_model 512 is not a multiple of heads 7"),
     ("attention.self", {"d_model": 8, "heads": 0}, "heads must be above 0"),
