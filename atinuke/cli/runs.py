@@ -96,7 +96,7 @@ def generate(
     prompts = [sys.stdin.read() if text == "-" else text for text in prompt]
     opened = open_run(run)
     tensors = read_given(opened, values, len(prompts) or 1)
-    if not prompts and not opened.begins:
+    if not prompts and not opened.begin:
         raise fail("there is nothing to go on from", fix="give a prompt: -p 'Once upon a time'")
     prompts = prompts or [""]
     streamed = not json and len(prompts) == 1
@@ -110,7 +110,7 @@ def generate(
 
     on_text = show if streamed else None
     found = go_on(
-        opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled, tensors, opened.begins
+        opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled, tensors, opened.begin
     )
     if json:
         fields = ("text", "reason")

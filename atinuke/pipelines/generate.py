@@ -25,13 +25,13 @@ def generate(
     on_text: OnText | None = None,
     compiled: bool = False,
     given: Mapping[str, Tensor] | None = None,
-    begins: bool = False,
+    begin: Sequence[int] | None = None,
 ) -> list[Continuation]:
     """Continues each prompt by at most `settings.max_new_tokens` tokens.
 
-    `given` is what the model's `prepare` reads, such as the source of an encoder-decoder, a row for each prompt. The
-    texts of such a model, and of one that `begins`, begin with the tokenizer's end-of-text token, so that a prompt may
-    be empty; it counts among the tokens of the text.
+    `given` is what the model's `prepare` reads, such as the source of an encoder-decoder, a row for each prompt. A text
+    begins with the tokens `begin`, so that a prompt may be empty; they count among the tokens of the text. Where none
+    are said it is the tokenizer's end-of-text token for a model that reads anything given, and nothing for others.
 
     `model` has `state` and `step`, as a built graph has; `context` is the longest text it reads, in tokens. A row does
     not depend on the others. `on_text(row, text)` gets each piece of text as soon as it is certain: whole characters,
@@ -45,8 +45,9 @@ def generate(
     given = given or {}
     encoded = [tokenizer.encode(prompt) for prompt in prompts]
     _require_step(model)
-    begins = _require_given(model, given, len(prompts)) or begins
-    begin = [tokenizer.end_of_text] if begins else []
+    reads = _require_given(model, given, len(prompts))
+    if begin is None:
+        begin = [tokenizer.end_of_text] if reads else []
     begun = [[*begin, *prompt] for prompt in encoded]
     raise_all(misfits(begun, settings, context))
     if not encoded:

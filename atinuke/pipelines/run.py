@@ -15,7 +15,7 @@ from atinuke.pipelines import checkpoint
 from atinuke.pipelines.base import base_of
 from atinuke.pipelines.feed_text import require_text
 from atinuke.pipelines.part import part
-from atinuke.pipelines.pretrained.folder import end_of_text, is_model_folder
+from atinuke.pipelines.pretrained.folder import begin_of_text, end_of_text, is_model_folder
 from atinuke.pipelines.pretrained.opening import from_pretrained
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.tokenizer import Tokenizer
@@ -44,13 +44,13 @@ class Trained:
 @dataclass(frozen=True)
 class Run(Trained):
     """A model that writes texts; `context` is the longest that the graph reads, in tokens, and `given` are the inputs
-    that the text depends on, such as the source of an encoder-decoder. Where it `begins`, its texts were trained with
-    an end-of-text token in front."""
+    that the text depends on, such as the source of an encoder-decoder. Its texts were trained with the tokens `begin`
+    in front."""
 
     tokenizer: Tokenizer
     context: int
     given: tuple[str, ...]
-    begins: bool
+    begin: tuple[int, ...]
 
 
 def open_model(folder: Path) -> Trained:
@@ -107,8 +107,11 @@ def writer(found: Trained, folder: Path) -> Run:
     tokenizer = Tokenizer.load(folder / TOKENIZER, found.end_of_text)
     length = found.checked.body.inputs["input_ids"].shape[1]
     context = int(length.subs({dims.axis(name): axis.high for name, axis in found.checked.graph.axes.items()}))
-    begins = found.made is not None and found.made.rows is not None
-    return Run(**vars(found), tokenizer=tokenizer, context=context, given=given, begins=begins)
+    if found.made is None:
+        begin = begin_of_text(folder)
+    else:
+        begin = (tokenizer.end_of_text,) if found.made.rows is not None else ()
+    return Run(**vars(found), tokenizer=tokenizer, context=context, given=given, begin=begin)
 
 
 def _given(checked: CheckedGraph) -> tuple[str, ...]:

@@ -164,11 +164,11 @@ def test_texts_are_written_as_they_were_trained(folder: Path) -> None:
     """Behind an end-of-text token, so that nothing need be said first."""
     start(folder, "run", "objective={name: causal}", *ONE_TEXT)
     run = open_run(folder / "run")
-    assert run.begins
+    assert run.begin == (run.tokenizer.end_of_text,)
     settings = Settings(temperature=0, max_new_tokens=1)
     with torch.no_grad():
         first = int(run.model(torch.tensor([[END]])).logits[0, -1].argmax())
-    (found,) = generate(run.model, run.tokenizer, [""], settings, run.context, begins=run.begins)
+    (found,) = generate(run.model, run.tokenizer, [""], settings, run.context, begin=run.begin)
     assert found.tokens == (() if first == END else (first,))
     with pytest.raises(AtinukeError, match="is empty"):
         generate(run.model, run.tokenizer, [""], settings, run.context)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,6 +99,20 @@ def end_of_text(folder: Path) -> str | None:
     added = read_json(folder / TOKENIZER).get("added_tokens") or []
     names = [token.get("content") for token in added if token.get("id") == number and token.get("special")]
     return str(names[0]) if names else None
+
+
+def begin_of_text(folder: Path) -> tuple[int, ...]:
+    """The tokens that every text of the model in a folder begins with: what starts a decoder beside an encoder, and
+    what is forced behind it, such as Whisper's `<|notimestamps|>`. None for a decoder by itself."""
+    generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+    said = {**_config(folder).huggingface, **{key: value for key, value in generation.items() if value is not None}}
+    start = said.get("decoder_start_token_id")
+    if start is None or not said.get("is_encoder_decoder", True):
+        return ()
+    forced = [token for _, token in said.get("forced_decoder_ids") or ()]
+    if not forced and said.get("is_multilingual") is False:
+        forced = [said.get("no_timestamps_token_id")]
+    return (start, *takewhile(lambda token: token is not None, forced))  # the language comes with the prompt
 
 
 def structure(checked: CheckedGraph) -> str:
