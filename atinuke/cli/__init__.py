@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from atinuke.cli import bench, compare, convert, deploy, doctor, evaluate, export, graphs, plugins, run, runs
+from atinuke.cli import adapter, bench, compare, convert, deploy, doctor, evaluate, export, graphs, plugins, run, runs
 from atinuke.cli.say import as_json, say_json
 from atinuke.core.errors import AtinukeError, fail
 
@@ -43,6 +43,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(export.app, name="export")
+app.add_typer(adapter.app, name="adapter")
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +26,13 @@ class LoRALinear(nn.Linear):
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.rank, self.scale, self.dropout = rank, alpha / rank, dropout
-        known = getattr(base, "parts", {})
-        self.sizes = list(known.values()) if parts is not None else [base.out_features]
-        self.updated = [part in parts for part in known] if parts is not None else [True]
-        outputs = sum(size for size, updated in zip(self.sizes, self.updated, strict=True) if updated)
-        self.lora_A = nn.Parameter(self.weight.new_empty(rank * sum(self.updated), base.in_features))
+        ranges = part_ranges(base)
+        chosen = [""] if parts is None else [part for part in ranges if part in parts]
+        self.ranges = [ranges[part] for part in chosen]
+        """The outputs that are updated, from one up to another, in their order."""
+        self.sizes, self.updated = _pieces(self.ranges, base.out_features)
+        outputs = sum(stop - start for start, stop in self.ranges)
+        self.lora_A = nn.Parameter(self.weight.new_empty(rank * len(chosen), base.in_features))
         self.lora_B = nn.Parameter(self.weight.new_zeros(outputs, rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         self.merged: Tensor | None = None
@@ -39,7 +42,7 @@ class LoRALinear(nn.Linear):
             return F.linear(x, self.merged, self.bias)
         whole = F.linear(x, self.weight, self.bias)
         low = F.linear(F.dropout(x, self.dropout, self.training), self.lora_A) * self.scale
-        if len(self.sizes) == 1:
+        if self.updated == [True]:
             return whole + F.linear(low, self.lora_B)
         lows, ups = iter(low.split_with_sizes(self._ranks(), -1)), iter(self.ups())
         parts = zip(whole.split_with_sizes(self.sizes, -1), self.updated, strict=True)
@@ -51,11 +54,10 @@ class LoRALinear(nn.Linear):
 
     def ups(self) -> tuple[Tensor, ...]:
         """The B `[outputs of the part, rank]` of each part that is updated."""
-        sizes = [size for size, updated in zip(self.sizes, self.updated, strict=True) if updated]
-        return tuple(self.lora_B.split_with_sizes(sizes))
+        return tuple(self.lora_B.split_with_sizes([stop - start for start, stop in self.ranges]))
 
     def _ranks(self) -> list[int]:
-        return [self.rank] * sum(self.updated)
+        return [self.rank] * len(self.ranges)
 
     @torch.no_grad()
     def merged_weight(self) -> Tensor:
@@ -70,6 +72,19 @@ class LoRALinear(nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}"
+
+
+def part_ranges(linear: nn.Linear) -> dict[str, tuple[int, int]]:
+    """Where the outputs of each part of a linear map begin and end; those of all of it under the name ""."""
+    stops = list(accumulate(getattr(linear, "parts", {}).values(), initial=0))
+    return {"": (0, linear.out_features), **dict(zip(getattr(linear, "parts", {}), pairwise(stops), strict=True))}
+
+
+def _pieces(ranges: Sequence[tuple[int, int]], outputs: int) -> tuple[list[int], list[bool]]:
+    """All outputs in pieces: the size of each, and whether it is one of the ranges."""
+    ends = sorted({0, outputs, *(end for found in ranges for end in found)})
+    pieces = list(pairwise(ends))
+    return [stop - start for start, stop in pieces], [piece in ranges for piece in pieces]
 
 
 def merge(model: nn.Module) -> None:

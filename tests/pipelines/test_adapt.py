@@ -143,13 +143,13 @@ def test_another_base_is_refused(place: Path) -> None:
 def test_what_cannot_be_adapted_is_told(wanted: dict[str, Any], told: str) -> None:
     checked = open_graph("gpt2", ["vocab_size=64", "d_model=16", "heads=2", "layers=2"])
 
-    def adapt() -> None:
+    def adapted() -> None:
         section = Adapt(**wanted)
         module = build(section.rewritten(checked))
         section.freeze_rest(module, [name for name, _ in module.named_parameters() if "lora" in name])
 
     with pytest.raises((AtinukeError, ValueError), match=told):
-        adapt()
+        adapted()
 
 
 def test_there_must_be_a_whole_base(place: Path, tmp_path: Path) -> None:
