@@ -1,0 +1,212 @@
+"""What a pretrained encoder brings to each task: nothing, a head alone, low-rank updates, all of its weights.
+
+    python benchmarks/transfer.py MODEL DATA                    # writes docs/transfer.md; days on one core
+    python benchmarks/transfer.py MODEL DATA --task sst2 --way full --seed 1
+
+MODEL is a model folder (`atinuke convert`), DATA the folder with the benchmarks' files. Each cell is a run of `atinuke
+train` and `atinuke evaluate`. What was found is kept in docs/transfer.jsonl and is not tried again, and a run that was
+interrupted goes on, so several processes can share the work.
+"""
+
+import argparse
+import json
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from atinuke.pipelines import checkpoint
+from atinuke.pipelines.evaluate_task import evaluate_task
+from atinuke.pipelines.recipe import load_recipe
+from atinuke.pipelines.significance import bootstrap
+from atinuke.pipelines.task import Task
+from atinuke.pipelines.tasks.labelled import Labelled
+from atinuke.pipelines.train import resume, start
+
+ROOT = Path(__file__).parents[1]
+PAGE, FOUND = ROOT / "docs" / "transfer.md", ROOT / "docs" / "transfer.jsonl"
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task with its files below DATA, the score that its column shows, and how long it is trained."""
+
+    train: tuple[str, ...]
+    validation: str
+    score: str
+    steps: int
+    batch: int = 32
+    length: int = 128
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+SUBJECTS = {
+    "sst2": Subject(("glue/SST-2/train.tsv.gz",), "glue/SST-2/dev.tsv.gz", "accuracy", 2000, length=64),
+    "stsb": Subject(("glue/STS-B/train.tsv.gz",), "glue/STS-B/dev.tsv.gz", "spearman", 700),
+    "snli": Subject(("snli/train_20k.jsonl.gz",), "snli/dev_part.jsonl.gz", "accuracy", 1800, length=80),
+    "squad": Subject(
+        ("squad/train-v1.1-subset.json.gz",),
+        "squad/dev-v1.1-first24.json.gz",
+        "f1",
+        1500,
+        12,
+        384,
+        {"stride": 128},
+    ),
+    "rte": Subject(("glue/RTE/train.tsv.gz",), "glue/RTE/dev.tsv.gz", "accuracy", 350, length=192),
+    "mrpc": Subject(("glue/MRPC/train.tsv.gz",), "glue/MRPC/dev.tsv.gz", "f1", 450),
+    "cola": Subject(("glue/CoLA/train.tsv.gz",), "glue/CoLA/dev.tsv.gz", "matthews", 950, length=64),
+    "srl": Subject(("srl_ewt/train.conll.gz",), "srl_ewt/dev.conll.gz", "f1", 3000),
+}
+LORA = {"rank": 8, "alpha": 16, "on": ["stack.*.H.qkv", "stack.*.F.up"]}
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {"optimiser": {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01}},
+    "lora": {"optimiser": {"name": "adamw", "lr": 5e-4, "weight_decay": 0.0}, "adapt": {"lora": LORA}},
+    "frozen": {"optimiser": {"name": "adamw", "lr": 3e-3, "weight_decay": 0.0}, "adapt": {"train": ["task_*"]}},
+    "scratch": {"optimiser": {"name": "adamw", "lr": 3e-4, "weight_decay": 0.01}},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A task trained in a way with a seed: the score with its 95 % interval over the items, minutes of training, and
+    the parameters that were trained."""
+
+    task: str
+    way: str
+    seed: int
+    value: float
+    low: float
+    high: float
+    minutes: float = 0.0
+    parameters: int = 0
+
+
+def recipe_of(name: str, way: str, seed: int, model: Path, data: Path) -> dict[str, Any]:
+    """The recipe of a cell, as its file has it."""
+    subject = SUBJECTS[name]
+    begins: dict[str, Any] = {"pretrained": str(model)}
+    if way == "scratch":
+        begins = {"graph": {"use": str(model / "graph.yaml")}, "tokenizer": {"file": str(model / "tokenizer.json")}}
+    train = [str(data / file) for file in subject.train]
+    task = {"name": name, "train": train, "validation": str(data / subject.validation), "length": subject.length}
+    return {
+        **begins,
+        "task": {**task, **subject.more},
+        **WAYS[way],
+        "schedule": {"name": "cosine", "warmup": subject.steps // 20, "final": 0.0},
+        "precision": "bf16",
+        "steps": subject.steps,
+        "batch": subject.batch,
+        "evaluate_every": subject.steps,
+        "save_every": 200,
+        "seed": seed,
+    }
+
+
+def run(name: str, way: str, seed: int, options: argparse.Namespace, console: Console) -> Cell:
+    """Trains, or goes on with, a cell's run, and measures it."""
+    folder = options.runs / name / way / str(seed)
+    if checkpoint.saved(folder / "checkpoints"):
+        resume(folder, console=console)
+    else:
+        file = options.runs / f"{name}-{way}-{seed}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(recipe_of(name, way, seed, options.model.resolve(), options.data.resolve())))
+        start(load_recipe(file), folder, console)
+    last = checkpoint.saved(folder / "checkpoints")[-1]
+    parameters = sum(tensor.numel() for tensor in checkpoint.read(last / checkpoint.WEIGHTS).values())
+    seconds = sum(json.loads(line).get("seconds", 0.0) for line in (folder / "log.jsonl").read_text().splitlines())
+    output = options.runs / "evaluations" / name / way / str(seed)
+    scored = evaluate_task(folder, output=output, console=console).scores
+    interval = next(one.interval for one in scored if one.name == SUBJECTS[name].score)
+    return Cell(name, way, seed, interval.value, interval.low, interval.high, seconds / 60, parameters)
+
+
+def majority(name: str, data: Path) -> Cell | None:
+    """What always saying the most frequent label of training scores; None where a task has no labels."""
+    subject, kind = SUBJECTS[name], Task.named(name)
+    if not issubclass(kind, Labelled):
+        return None
+    task = kind.model_validate({"name": name})
+    items = task.load(data / subject.validation)
+    gold = Counter(item.gold for file in subject.train for item in task.load(data / file))
+    said = list(task.labels.values())[gold.most_common(1)[0][0]]
+    found = next(one for one in task.score(items, [said] * len(items)) if one.name == subject.score)
+    interval = bootstrap([found])
+    return Cell(name, "majority", 0, interval.value, interval.low, interval.high)
+
+
+def page(cells: list[Cell]) -> str:
+    """The table for people."""
+    ways = ["majority", "scratch", "frozen", "lora", "full"]
+    lines = [HEAD, f"| task | score | {' | '.join(ways)} |", "|" + "---|" * (2 + len(ways))]
+    for name, subject in SUBJECTS.items():
+        shown = [_shown([one for one in cells if (one.task, one.way) == (name, way)]) for way in ways]
+        lines += [f"| {name} | {subject.score} | {' | '.join(shown)} |"]
+    return "\n".join(lines) + "\n"
+
+
+HEAD = """# What a pretrained encoder brings
+
+Made by `python benchmarks/transfer.py MODEL DATA` with all-MiniLM-L6-v2 (22.7 million parameters) on one core: from
+scratch with the same graph, a head on frozen vectors, low-rank updates (rank 8, on q, k, v and the first map of the
+feed-forward network) and all weights, each for as many steps. A cell is the mean over the seeds so far, in brackets the
+mean ends of their 95 % intervals over the items (bootstrap); then the number of seeds with their standard deviation,
+the parameters that were trained, and the minutes that it took. Settings were not searched.
+"""
+
+
+def _shown(cells: list[Cell]) -> str:
+    if not cells:
+        return ""
+    values, lows, highs = ([getattr(one, part) * 100 for one in cells] for part in ("value", "low", "high"))
+    told = f"{statistics.mean(values):.1f} ({statistics.mean(lows):.1f} to {statistics.mean(highs):.1f})"
+    if cells[0].way == "majority":
+        return told
+    spread = f" ± {statistics.stdev(values):.1f}" if len(cells) > 1 else ""
+    minutes = statistics.mean(one.minutes for one in cells)
+    return f"{told}; {len(cells)}{spread}; {cells[0].parameters:,}; {minutes:.0f} min"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--task", action="append", choices=SUBJECTS, help="only this one")
+    parser.add_argument("--way", action="append", choices=WAYS, help="only this one")
+    parser.add_argument("--seed", action="append", type=int, help="only this one")
+    parser.add_argument("--runs", type=Path, default=Path("runs/transfer"), help="where runs are kept")
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    there = {(one.task, one.way, one.seed) for one in found()}
+    for seed in options.seed or SEEDS:
+        for way in options.way or WAYS:
+            for name in options.task or SUBJECTS:
+                if (name, way, seed) not in there:
+                    console.print(f"{name}, {way}, seed {seed}")
+                    keep(run(name, way, seed, options, console))
+    for name in options.task or SUBJECTS:
+        if (name, "majority", 0) not in there and (cell := majority(name, options.data)):
+            keep(cell)
+    PAGE.write_text(page(found()), encoding="utf-8")
+
+
+def found() -> list[Cell]:
+    lines = FOUND.read_text(encoding="utf-8").splitlines() if FOUND.exists() else []
+    return [Cell(**json.loads(line)) for line in lines]
+
+
+def keep(cell: Cell) -> None:
+    with FOUND.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(cell)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
