@@ -1,5 +1,6 @@
 """Sentences out of the column files of the CoNLL tasks: a token a line, a blank line behind each sentence."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from atinuke.core.errors import Place, fail
 from atinuke.pipelines import text
 
+BLANKS = re.compile("[ \t]+")  # other white space may stand in a word
 BEGIN, END = "#begin document", "#end document"
 
 
@@ -47,7 +49,7 @@ def sentences(file: Path, least: int, tabs: bool = False) -> Iterator[Sentence]:
         if mark:
             document, open_at = (bare.removeprefix(BEGIN).strip(), where) if mark == BEGIN else ("", None)
         elif bare and not (tabs and not rows and bare.startswith("#")):
-            cells = tuple(line.rstrip("\r\n").split("\t") if tabs else line.split())
+            cells = tuple(line.rstrip("\r\n").split("\t") if tabs else BLANKS.split(line.strip(" \t\r\n")))
             expected = len(rows[0]) if rows else None
             if len(cells) < least or len(cells) != (expected or len(cells)):
                 wanted = f"{expected} as the lines before" if expected else f"at least {least}"

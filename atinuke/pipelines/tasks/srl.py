@@ -149,6 +149,21 @@ class SRL(Task):
             found["right.props"] = "".join(_props(items, [_all_spelt(item.gold) for item in items]))
         return found
 
+    def predictions(self, file: Path, items: Sequence[Item]) -> list[Any]:
+        """Out of props as srl-eval reads them, of the data's predicates in its order."""
+        found = list(propositions(file, target=1))
+        for number, item in enumerate(items):
+            told = f"expected word {item.given.predicate + 1} of {len(item.given.words)}"
+            if number == len(found):
+                raise fail(f"has {number:,} predicates, where the data has {len(items):,}", where=str(file))
+            given = found[number].given
+            if (len(given.words), given.predicate) != (len(item.given.words), item.given.predicate):
+                got = f"got word {given.predicate + 1} of {len(given.words)}"
+                raise fail(f"is not predicate {number + 1} of the data", told, got, where=found[number].where)
+        if len(found) > len(items):
+            raise fail("is a predicate that is not in the data", where=found[len(items)].where)
+        return [[list(span) for span in _all_spelt(one.right)] for one in found]
+
 
 def viterbi(scores: NDArray[np.floating[Any]]) -> list[int]:
     """The best sequence of `TAGS` by the sum of its scores `[words, tags]`, in which I-X follows B-X or I-X alone

@@ -166,6 +166,25 @@ def test_from_a_file_to_a_score(tmp_path: Path) -> None:
     assert props == (run.folder / "evaluations/srl/train/right.props").read_text()
 
 
+def test_props_that_anybody_made_are_scored(tmp_path: Path) -> None:
+    items = task().load(write(tmp_path, CONLL_2012, "gold.conll"))
+    content = "- (A0*) *\nfilm (V*) *\n- (A1* *\nbe *) (V*)\n\nno\n"
+    said = task().predictions(write(tmp_path, content.replace("no\n", "-\n"), "said.props"), items)
+    assert said == [[[0, 1, "ARG0"], [1, 2, "V"], [2, 4, "ARG1"]], [[3, 4, "V"]]]
+    assert [score.value for score in task().score(items, said)] == [pytest.approx(0.8), 0.5]
+    for wrong, told in (
+        (
+            "- *\n- *\n- *\nbe (V*)\n",
+            "props:4  is not predicate 1 of the data\n  expected word 2 of 4",
+        ),
+        ("- (A0*)\nfilm (V*)\n- *\n- *\n", "has 1 predicates, where the data has 2"),
+        (f"{content.removesuffix('no' + chr(10))}x (V*)\n", "props:6  is a predicate that is not in the data"),
+    ):
+        with pytest.raises(AtinukeError) as caught:
+            task().predictions(write(tmp_path, wrong, "said.props"), items)
+        assert told in str(caught.value)
+
+
 def test_the_published_files_are_read(shared: Path) -> None:
     folder = shared / "data/srl_ewt"
     found = list(propositions(folder / "dev.conll.gz"))
