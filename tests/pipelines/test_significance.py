@@ -1,5 +1,6 @@
 """Intervals and tests against SciPy's, and how often they are wrong where the truth is known."""
 
+import itertools
 import math
 
 import numpy as np
@@ -92,13 +93,14 @@ def test_groups_are_drawn_whole() -> None:
 
 
 def test_seeds_vary_too() -> None:
-    """Rows that are all alike leave only the seeds: the spread is that of the mean of three."""
-    values = np.array([0.80, 0.83, 0.90])
+    """Rows that are all alike leave only the seeds: the spread is that of their mean."""
+    values = np.array([0.71, 0.74, 0.80, 0.83, 0.90])
     found = bootstrap([mean_score("x", np.full(50, value)) for value in values], resamples=20_000)
-    drawn = np.array([[values[i] + values[j]] for i in range(3) for j in range(3)]) / 2
-    assert drawn.var() == pytest.approx(values.var(ddof=1) / 3)  # what drawing one less is for
-    assert (found.low, found.high) == pytest.approx((drawn.min(), drawn.max()))
-    assert (found.value, found.runs) == (pytest.approx(values.mean()), 3)
+    drawn = np.mean(list(itertools.product(values, repeat=4)), 1)
+    assert drawn.var() == pytest.approx(values.var(ddof=1) / 5)  # what drawing one less is for
+    assert found.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.002)
+    assert found.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.006)
+    assert (found.value, found.runs) == (pytest.approx(values.mean()), 5)
     lucky = [mean_score("x", np.full(50, value)) for value in (0.70, 0.84, 0.99)]
     found = compare(lucky, [mean_score("x", np.full(50, 0.83))] * 3, resamples=1000)
     assert found.p < 0.01  # every row is for A
