@@ -3,10 +3,10 @@
 import ast
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from atinuke.compile.export import dynamic_shapes, export, quiet
+from atinuke.compile.onnx_export import to_onnx
 from atinuke.compile.programs import Program
 from atinuke.runtime.interface import settled
 
@@ -19,19 +19,14 @@ def onnx_model(program: Program, inputs: tuple[Tensor, ...], opset: int = OPSET)
     interface = program.interface
     exported = export(program, inputs)
     with quiet():
-        found = torch.onnx.export(
+        model = to_onnx(
             exported,
-            (),
-            dynamo=True,
-            opset_version=opset,
+            opset,
             dynamic_shapes=dynamic_shapes(program),
             input_names=[port.name for port in interface.inputs],
             output_names=[port.name for port in interface.outputs],
             optimize=True,
-            verbose=False,
         )
-    assert found is not None
-    model = found.model_proto
     for values, ports in ((model.graph.input, interface.inputs), (model.graph.output, interface.outputs)):
         for tensor, port in zip(values, ports, strict=True):
             for dim, size in zip(tensor.type.tensor_type.shape.dim, port.shape, strict=True):

@@ -1,6 +1,7 @@
 """What a bundle was made with, for its lock."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 import atinuke
@@ -41,7 +42,7 @@ def _origin(name: str, registry: Registry) -> Origin:
 
 def _versions(modules: Iterable[str]) -> dict[str, str]:
     """The versions of packages, by what is imported of them."""
-    known = packages_distributions()
+    known = _packages()
     found: dict[str, str] = {}
     for module in modules:
         for package in known.get(module.partition(".")[0], []):
@@ -50,3 +51,9 @@ def _versions(modules: Iterable[str]) -> dict[str, str]:
             except PackageNotFoundError:  # its files are there, but not what says its version
                 continue
     return found
+
+
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    """The packages that each module may be of; the files of all that is installed are looked at."""
+    return packages_distributions()

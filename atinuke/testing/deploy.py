@@ -5,12 +5,15 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from atinuke.compile.onnx_export import to_onnx
 from atinuke.core.signature import Signature
 from atinuke.testing.compare import require_same
 from atinuke.testing.forms import DERIVED, Form, forward_forms, step_forms
@@ -107,8 +110,25 @@ def _mark_free(form: Form, tensors: list[Tensor]) -> None:
             mark(tensor, axis)
 
 
-def _exported(form: Form) -> ExportedProgram:
+@dataclass(frozen=True)
+class _Called:
+    """A form by which component, case and call it is of."""
+
+    component: type
+    case: str
+    title: str
+    form: Form = field(compare=False)
+
+
+def _exported(trial: Trial, form: Form) -> ExportedProgram:
     """The program with every free axis free, from inputs of the first sizes."""
+    return _export(_Called(trial.contract.cls, repr(trial.case), form.title, form))
+
+
+@lru_cache(maxsize=16)  # the forms of one component
+def _export(called: _Called) -> ExportedProgram:
+    """What the laws `export` and `export_step` exported `onnx` and `onnx_step` go on with, tried on the same cases."""
+    form = called.form
     dims: dict[str, Any] = {DERIVED: Dim.DYNAMIC}
     for name in {name for axes in form.axes for name in axes.values()} - {DERIVED}:
         low, high = form.ranges.get(name, (1, None))
@@ -149,7 +169,7 @@ def export_step(trial: Trial) -> None:
 
 def _same_when_exported(trial: Trial, form: Form) -> None:
     with _stage(form, "exported"):
-        program = _exported(form).module()
+        program = _exported(trial, form).module()
         for k in range(1 + OTHERS):
             tensors = form.tensors(k)
             with torch.no_grad(), seeded(trial.case.seed):
@@ -194,9 +214,7 @@ def _same_in_onnx_runtime(trial: Trial, form: Form) -> None:
     import onnxruntime
 
     with _stage(form, "run by ONNX Runtime"):
-        exported = torch.onnx.export(_exported(form), (), dynamo=True, opset_version=OPSET, verbose=False)
-        assert exported is not None
-        file = exported.model_proto.SerializeToString()
+        file = to_onnx(_exported(trial, form), OPSET).SerializeToString()
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         names = [port.name for port in session.get_inputs()]
         for k in range(1 + OTHERS):

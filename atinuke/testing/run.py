@@ -24,7 +24,7 @@ from atinuke.testing.law import (
 from atinuke.testing.trial import Trial
 
 BACKEND = "aot_eager"
-POOL = 50  # cases from which the few for a slow law are chosen
+POOL = 50  # cases from which the few for a slow law are chosen; where none can be judged, no more are tried
 
 
 def check_component(
@@ -87,36 +87,38 @@ def _run(contract: Contract, law: Law, examples: int | None, backend: str) -> La
 
 
 class _Attempt:
-    """One law on one component. `excuses` says why cases could not be judged."""
+    """One law on one component. `judged` counts the cases that were judged; `excuses` says why others could not be."""
 
     def __init__(self, contract: Contract, law: Law, examples: int, backend: str) -> None:
         self.contract = contract
         self.law = law
         self.examples = examples
         self.backend = backend
+        self.judged = 0
         self.excuses: list[tuple[Status, str]] = []
 
     def many(self) -> bool:
         """Lets Hypothesis look for the smallest case that breaks the law; False where no case could be judged."""
 
         def judge(case: Case) -> None:
-            if not self.judge(case):
+            hopeless = not self.judged and len(self.excuses) >= POOL
+            if not hopeless and not self.judge(case):
                 hypothesis.reject()
 
-        return self.draw(judge, self.examples) or not self.excuses
+        self.draw(judge, self.examples)
+        return self.judged > 0
 
     def few(self) -> bool:
         """Judges a few cases that differ from one another; False where no case could be judged."""
         drawn: list[Case] = []
         self.draw(drawn.append, POOL)
-        judged = 0
         for case in _varied(drawn[::-1]):  # Hypothesis begins with simple cases, which say little
-            judged += self.judge(case)
-            if judged == self.examples:
+            self.judge(case)
+            if self.judged == self.examples:
                 break
-        return judged > 0
+        return self.judged > 0
 
-    def draw(self, use: Callable[[Case], None], examples: int) -> bool:
+    def draw(self, use: Callable[[Case], None], examples: int) -> None:
         """Draws cases, the same on every run: a law that fails now and then helps nobody."""
         law = self.law
         settings = hypothesis.settings(
@@ -141,8 +143,6 @@ class _Attempt:
             if not self.excuses:
                 expected = "settings and sizes that go together to be found (a strategy can help to draw them)"
                 raise LawError(self.contract.name, law, None, expected, "none") from None
-            return False
-        return True
 
     def judge(self, case: Case) -> bool:
         """Whether the law holds for a case; False where it says nothing about it. LawError where it is broken."""
@@ -161,6 +161,7 @@ class _Attempt:
             raise LawError(name, self.law, case, error.expected, error.got) from error.__cause__
         except Exception as error:
             raise LawError(name, self.law, case, "no exception", brief(error)) from error
+        self.judged += 1
         return True
 
 

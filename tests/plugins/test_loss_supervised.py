@@ -1,11 +1,10 @@
-import io
-
 import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.export import Dim
 
+from atinuke.compile.onnx_export import to_onnx
 from atinuke.plugins.loss_supervised import CrossEntropyLoss, RegressionLoss, SpanLoss
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -50,19 +49,18 @@ def test_a_label_beyond_the_classes_is_an_error():
         CrossEntropyLoss(6)(torch.randn(2, 6), torch.tensor([1, 6]))
 
 
-@pytest.mark.parametrize("ignored", [(), (0,), (1, 3), range(5)])
-def test_ignored_labels_in_onnx_runtime(ignored):
+def test_ignored_labels_in_onnx_runtime():
     loss, rows = CrossEntropyLoss(6, 0.1), Dim("rows", min=1, max=64)
     example = (torch.randn(4, 6), torch.randint(6, (4,)))
     program = torch.export.export(loss, example, dynamic_shapes=({0: rows}, {0: rows}))
-    file = io.BytesIO()
-    torch.onnx.export(program, (), dynamo=True, opset_version=20, verbose=False).save(file)
-    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    scores, labels = torch.randn(5, 6), torch.randint(6, (5,))
-    labels[list(ignored)] = -100
+    file = to_onnx(program, 20).SerializeToString()
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_inputs()]
-    (got,) = session.run(None, dict(zip(names, (scores.numpy(), labels.numpy()), strict=True)))
-    torch.testing.assert_close(torch.tensor(got), loss(scores, labels))
+    for ignored in ([], [0], [1, 3], [*range(5)]):
+        scores, labels = torch.randn(5, 6), torch.randint(6, (5,))
+        labels[ignored] = -100
+        (got,) = session.run(None, dict(zip(names, (scores.numpy(), labels.numpy()), strict=True)))
+        torch.testing.assert_close(torch.tensor(got), loss(scores, labels))
 
 
 def test_regression_is_the_mean_squared_error_of_what_counts():
