@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+FREEZING = {"freezing": True, "layout_optimization": False}
+"""Weights are packed; convolutions keep their layout, which torch 2.13 cannot change behind the maximum of free sizes."""
 State = tuple[Tensor, ...]
 Step = Callable[..., tuple[Any, State]]
 
@@ -80,7 +82,7 @@ def compile_program(module: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
 
     def call(*inputs: Tensor) -> tuple[Tensor, ...]:
         # Dynamo asks for freezing too, so it must be set around the call; as an option of torch.compile it does nothing
-        with torch.no_grad(), inductor.patch(freezing=True), symbolic.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+        with torch.no_grad(), inductor.patch(FREEZING), symbolic.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             return compiled(*inputs)  # type: ignore[no-any-return, no-untyped-call]
 
     return call

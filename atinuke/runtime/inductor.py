@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atinuke.core.errors import fail
+from atinuke.runtime.bundle import GRAPH
 from atinuke.runtime.interface import Axes, Interface
 from atinuke.runtime.torch import TorchRunner
 
@@ -39,7 +40,10 @@ class InductorRunner(TorchRunner):
             float32 = frozenset(map(str, json.loads(file.read_text(encoding="utf-8"))["float32"]))
         except (OSError, ValueError, KeyError, TypeError):
             raise fail("does not tell which nodes stay in float32", where=str(file), fix="compile again") from None
-        self._compiled = compile_programs(folder.parents[2], programs, precision, float32)
+        bundle = folder.parents[2] if len(folder.parents) > 2 else folder
+        if not (bundle / GRAPH).is_file():
+            raise fail("lies in no bundle, whose graph and weights it needs", where=str(folder), fix="open the bundle")
+        self._compiled = compile_programs(bundle, programs, precision, float32)
 
     def invoke(self, program: str, inputs: list[Any]) -> tuple[Any, ...]:
         return self._compiled[program](*inputs)

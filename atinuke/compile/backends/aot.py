@@ -11,6 +11,7 @@ from torch import Tensor
 from atinuke.compile.builder import Builder, Work
 from atinuke.compile.export import export, quiet
 from atinuke.compile.in_place import as_taken, in_place
+from atinuke.compile.inductor import FREEZING
 from atinuke.compile.precision import HALVES, narrow
 from atinuke.compile.programs import Program
 from atinuke.compile.torchao import quantised
@@ -55,7 +56,7 @@ def package(program: Program, inputs: tuple[Tensor, ...], file: Path) -> None:
 
     exported = export(program, inputs)
     try:
-        with quiet(), torch.no_grad(), config.patch({"freezing": True}):
+        with quiet(), torch.no_grad(), config.patch(FREEZING):
             aoti_compile_and_package(exported, package_path=str(file), inductor_configs=dict(OPTIONS))
     except InvalidCxxCompiler:
         raise fail("AOTInductor finds no C++ compiler", fix="install g++; only building needs it") from None
