@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 FREEZING = {"freezing": True, "layout_optimization": False}
-"""Weights are packed; convolutions keep their layout, which torch 2.13 cannot change behind the maximum of free sizes."""
+"""Weights are packed; convolutions keep their layout: torch 2.13 cannot change it behind the maximum of free sizes."""
 State = tuple[Tensor, ...]
 Step = Callable[..., tuple[Any, State]]
 
