@@ -111,7 +111,7 @@ def test_the_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_optional_field_may_be_missing_and_then_its_mask_says_so(run: Run) -> None:
     field = Text(column="words", length=8, mask="source_mask", optional=True)
     rows = run.recipe.rows.model_copy(update={"fields": {"source_ids": field}})
-    optional = replace(run, recipe=run.recipe.model_copy(update={"rows": rows}))
+    optional = replace(run, made=run.recipe.model_copy(update={"rows": rows}))
     given = read_given(optional, {}, 2)
     assert given["source_ids"].shape == (2, 1)
     assert not given["source_mask"].any()
