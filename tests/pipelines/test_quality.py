@@ -145,7 +145,7 @@ def test_what_has_no_figure_says_why(rows: tuple[Path, Subject, Bundle]) -> None
     trained, folder = subject.run
     assert trained.recipe.rows is not None
     lacking = trained.recipe.rows.model_copy(update={"validation": None})
-    without = replace(trained, recipe=trained.recipe.model_copy(update={"rows": lacking}))
+    without = replace(trained, made=trained.recipe.model_copy(update={"rows": lacking}))
     said = with_quality(parity, bundle, made, (without, folder, subject.checked), lambda *_: None)
     assert said.quality is not None
     assert "comes without a figure; to have it, name rows in `rows.validation` of" in said.quality.said

@@ -42,6 +42,21 @@ def test_smoothed_loss_and_gradients_are_torchs(rows, ignored, smoothing):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_each_token_may_have_an_offset():
+    """As BERT's head: loss and gradients are torch's, and the head with these weights gives the scores."""
+    torch.manual_seed(0)
+    loss, head = VocabularyLoss(6, 11, offset=True).double(), VocabularyHead(6, 11, offset=True).double()
+    with torch.no_grad():
+        loss.weight.normal_()
+        loss.bias.normal_()
+    head.load_state_dict(loss.state_dict())
+    x, labels = torch.randn(9, 6, dtype=torch.float64, requires_grad=True), torch.randint(11, (9,))
+    found = torch.autograd.grad(loss(x, labels), (x, loss.weight, loss.bias))
+    expected = torch.autograd.grad(F.cross_entropy(head(x), labels), (x, head.weight, head.bias))
+    for got, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_smoothing_is_a_share(smoothing):
     with pytest.raises(ValueError, match="smoothing must be at least 0 and below 1"):
