@@ -3,7 +3,7 @@ import torch
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionPoolingHead
 
-from atinuke.plugins.pool import AttentionPool, FirstPool, LastPool, MeanPool
+from atinuke.plugins.pool import AttentionPool, FirstPool, LastPool, MeanPool, TokenPool
 
 MASK = torch.tensor([[True, True, False], [False, False, False], [False, True, True]])
 
@@ -28,6 +28,22 @@ def test_first_is_the_first_that_counts():
     assert torch.equal(output, torch.stack((x[0, 0], torch.zeros(4), x[2, 1])))
     assert mask.tolist() == [True, False, True]
     assert torch.equal(FirstPool()(x).output, x[:, 0])
+
+
+def test_first_may_be_the_mean_of_several():
+    x = torch.randn(3, 3, 4)
+    output, _ = FirstPool(count=2)(x, MASK)
+    torch.testing.assert_close(output, torch.stack((x[0, :2].mean(0), torch.zeros(4), x[2, 1:].mean(0))))
+    torch.testing.assert_close(FirstPool(count=2)(x).output, x[:, :2].mean(1))
+
+
+def test_token_is_the_first_of_its_kind_that_counts():
+    x, ids = torch.randn(3, 3, 4), torch.tensor([[5, 7, 7], [7, 7, 7], [7, 5, 7]])
+    output, mask = TokenPool(7)(x, ids, MASK)
+    assert torch.equal(output, torch.stack((x[0, 1], torch.zeros(4), x[2, 2])))
+    assert mask.tolist() == [True, False, True]
+    assert torch.equal(TokenPool(7)(x, ids).output, torch.stack((x[0, 1], x[1, 0], x[2, 0])))
+    assert not TokenPool(6)(x, ids).mask.any()
 
 
 def test_attention_is_the_probe_of_siglip():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from atinuke.plugins.structure import Add, Concat, Dropout, Identity, Mean
+from atinuke.plugins.structure import Add, Affine, Concat, Dropout, Identity, Mean
 
 
 def test_add_sums_any_number():
@@ -36,3 +36,8 @@ def test_mean_is_of_all_values():
 def test_identity():
     x = torch.randn(2, 3)
     assert Identity()(x) is x
+
+
+def test_affine():
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(Affine(0.5, -2.0)(x), x / 2 - 2)

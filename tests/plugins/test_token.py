@@ -12,3 +12,8 @@ def test_a_token_stands_in_front_of_every_row() -> None:
     assert counts[:, 0].all()
     assert torch.equal(counts[:, 1:], mask)
     assert token(x).mask.all()
+
+
+def test_a_token_may_have_a_position() -> None:
+    token = ClassToken(8, placed=True)
+    assert torch.equal(token(torch.randn(2, 5, 8)).output[:, 0], (token.weight + token.position).expand(2, 8))
