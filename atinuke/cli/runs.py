@@ -12,6 +12,7 @@ from atinuke.core.errors import fail
 if TYPE_CHECKING:
     from atinuke.pipelines.loop import Outcome
     from atinuke.pipelines.run import Run
+    from atinuke.runtime.text import Continuation
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
 Changes = Annotated[list[str], typer.Option("--set", help="Change the recipe: optimiser.lr=1e-3.", metavar="KEY=VALUE")]
@@ -71,12 +72,21 @@ def generate(
     top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this total.")] = None,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes tokens of the text less likely.")] = 1.0,
     beams: Annotated[int, typer.Option(help="Search so many texts for the likeliest, at temperature 0.")] = 1,
+    best: Annotated[int, typer.Option(help="Give so many texts of a search.")] = 1,
+    length_penalty: Annotated[float, typer.Option(help="Of a search: above 0 for longer texts, below shorter.")] = 1,
+    regex: Annotated[str | None, typer.Option(help="Write only what matches this pattern.")] = None,
+    choices: Annotated[list[str], typer.Option(help="Write one of these texts; repeat it for each.")] = NONE,
+    schema: Annotated[Path | None, typer.Option(help="Write only JSON by the JSON Schema in this file.")] = None,
     stop: Annotated[list[str], typer.Option(help="End at this text, without it.")] = NONE,
     seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the step: worth it for long texts.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Go on from prompts with a trained run, or write from what is given; one text is streamed."""
+    """Go on from prompts with a trained run, or write from what is given; one text is streamed.
+
+    A text that ran out of tokens before it was what it had to be is named on stderr, and the exit code is 1.
+    """
+    from atinuke.core.document import read_text
     from atinuke.pipelines.generate import generate as go_on
     from atinuke.pipelines.given import read_given
     from atinuke.pipelines.run import open_run
@@ -90,6 +100,11 @@ def generate(
         repetition_penalty=repetition_penalty,
         stop=tuple(stop),
         beams=beams,
+        best=best,
+        length_penalty=length_penalty,
+        regex=regex,
+        choices=tuple(choices),
+        schema=read_text(schema) if schema else None,
         seed=seed,
     )
     values = _pairs(given)
@@ -99,7 +114,7 @@ def generate(
     if not prompts and not opened.begin:
         raise fail("there is nothing to go on from", fix="give a prompt: -p 'Once upon a time'")
     prompts = prompts or [""]
-    streamed = not json and len(prompts) == 1
+    streamed = not json and len(prompts) == 1 and best == 1
 
     shown: list[str] = []
 
@@ -113,13 +128,27 @@ def generate(
         opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled, tensors, opened.begin
     )
     if json:
-        fields = ("text", "reason")
-        say_json([{"prompt": p, **{f: getattr(c, f) for f in fields}} for p, c in zip(prompts, found, strict=True)])
+        say_json([{"prompt": p, **_plain(one)} for p, one in zip(prompts, found, strict=True)])
     elif streamed:
         show(0, "\n")
     else:
         for text, continuation in zip(prompts, found, strict=True):
-            say(text + continuation.text, "")
+            for one in (continuation, *continuation.others):
+                say(text + one.text, "")
+    unfinished = [str(row) for row, one in enumerate(found, 1) if one.reason == "unfinished"]
+    if unfinished:
+        typer.echo(f"unfinished after {max_new_tokens} tokens: text {', '.join(unfinished)}", err=True)
+        raise typer.Exit(1)
+
+
+def _plain(found: "Continuation") -> dict[str, object]:
+    """What is said of a text as JSON: score and the next best only of a search."""
+    told: dict[str, object] = {"text": found.text, "reason": found.reason}
+    if found.score is not None:
+        told["score"] = found.score
+    if found.others:
+        told["others"] = [_plain(one) for one in found.others]
+    return told
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 from atinuke.compile.inductor import compile_step
 from atinuke.core.errors import fail, raise_all
 from atinuke.core.names import close
-from atinuke.pipelines.beams import search
-from atinuke.pipelines.decode import Decoder, Step
+from atinuke.pipelines.beams import Found, search
+from atinuke.pipelines.constrained import Guided, dead_end, guides
+from atinuke.pipelines.decode import Decoder
 from atinuke.pipelines.sampling import Sampler, Settings
 from atinuke.runtime.text import Continuation, OnText, Row, misfits, write
 from atinuke.runtime.tokenizer import Tokenizer
@@ -19,7 +21,7 @@ from atinuke.runtime.tokenizer import Tokenizer
 def generate(
     model: nn.Module,
     tokenizer: Tokenizer,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[int]],
     settings: Settings,
     context: int,
     on_text: OnText | None = None,
@@ -27,7 +29,7 @@ def generate(
     given: Mapping[str, Tensor] | None = None,
     begin: Sequence[int] | None = None,
 ) -> list[Continuation]:
-    """Continues each prompt by at most `settings.max_new_tokens` tokens.
+    """Continues each prompt, a text or its tokens, by at most `settings.max_new_tokens` tokens.
 
     `given` is what the model's `prepare` reads, such as the source of an encoder-decoder, a row for each prompt. A text
     begins with the tokens `begin`, so that a prompt may be empty; they count among the tokens of the text. Where none
@@ -40,10 +42,11 @@ def generate(
 
     Raises:
         AtinukeError: the model has no step form or no `logits`, what it reads is not given, a prompt is empty or does
-            not fit into the context together with the new tokens, or the logits are not numbers.
+            not fit into the context together with the new tokens, the logits are not numbers, or what the texts should
+            match is not understood or cannot be met.
     """
     given = given or {}
-    encoded = [tokenizer.encode(prompt) for prompt in prompts]
+    encoded = [tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     _require_step(model)
     reads = _require_given(model, given, len(prompts))
     if begin is None:
@@ -52,39 +55,55 @@ def generate(
     raise_all(misfits(begun, settings, context))
     if not encoded:
         return []
-    rows = [Row(number, prompt, tokenizer, settings.stop, on_text) for number, prompt in enumerate(encoded)]
+    guiding = guides(settings, tokenizer, len(encoded))
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             step = compile_step(model) if compiled else None
             if settings.beams > 1:
-                _search(model, begun, given, rows, settings, step)
+                found = search(model, begun, given, settings, tokenizer.end_of_text, step, guiding)
+                written = [
+                    _searched(number, texts, encoded[number], tokenizer, settings, on_text)
+                    for number, texts in enumerate(found)
+                ]
             else:
+                rows = [Row(number, prompt, tokenizer, settings.stop, on_text) for number, prompt in enumerate(encoded)]
                 decoder = Decoder(model, begun, step, given)
-                for _ in write(decoder, Sampler(settings, begun, decoder.device), rows, settings.max_new_tokens):
+                sampler = Sampler(settings, begun, decoder.device)
+                chosen = Guided(sampler, guiding) if guiding else sampler
+                for _ in write(decoder, chosen, rows, settings.max_new_tokens):
                     pass
+                written = [row.continuation() for row in rows]
+                for number, guide in enumerate(guiding or ()):
+                    if not guide.whole:
+                        written[number] = replace(written[number], reason="unfinished")
     finally:
         model.train(training)
-    return [row.continuation() for row in rows]
+    for number, guide in enumerate(guiding or ()):
+        guide.require(written[number])
+    return written
 
 
-def _search(
-    model: nn.Module,
-    prompts: Sequence[Sequence[int]],
-    given: Mapping[str, Tensor],
-    rows: list[Row],
+def _searched(
+    number: int,
+    found: Sequence[Found],
+    prompt: Sequence[int],
+    tokenizer: Tokenizer,
     settings: Settings,
-    step: Step | None,
-) -> None:
-    """Writes each row's likeliest text once it is found."""
-    end = rows[0].end_of_text
-    for row, tokens in zip(
-        rows, search(model, prompts, given, settings.beams, settings.max_new_tokens, end, step), strict=True
-    ):
-        for token in tokens:
+    on_text: OnText | None,
+) -> Continuation:
+    """The best text of a row, with the others; it is shown once it is found."""
+    if not found:
+        raise dead_end(number)
+    texts: list[Continuation] = []
+    for one in found:
+        row = Row(number, prompt, tokenizer, settings.stop, None if texts else on_text)
+        for token in one.tokens:
             row.add(token)
-        row.finish("length")
+        row.finish("length" if one.whole else "unfinished")
+        texts.append(replace(row.continuation(), score=one.score))
+    return replace(texts[0], others=tuple(texts[1:]))
 
 
 def _require_step(model: nn.Module) -> None:

@@ -8,22 +8,48 @@ from torch import Tensor
 
 from atinuke.core.errors import Mistake
 from atinuke.runtime import sampling
-from atinuke.runtime.sampling import INVALID, draws, text_table, whole
+from atinuke.runtime.sampling import INVALID, draws, number, text_table, texts, whole
 
 
 @dataclass(frozen=True)
 class Settings(sampling.Settings):
-    """How to generate: as the runtime does, or by a search. More than one of `beams` search for the likeliest text: see
-    `beams.search`."""
+    """How to generate: as the runtime does, by a search, or within a language.
+
+    More than one of `beams` search for the likeliest texts, of which the `best` so many are given; `length_penalty`
+    above 0 is for longer texts, below 0 for shorter ones: see `beams.search`. What is written matches the pattern
+    `regex` from end to end (the syntax of Rust's regex), is one of the `choices`, or is JSON by the JSON Schema
+    `schema` (itself JSON): see `constrained`.
+    """
 
     beams: int = 1
+    best: int = 1
+    length_penalty: float = 1.0
+    regex: str | None = None
+    choices: tuple[str, ...] = ()
+    schema: str | None = None
 
     def _wrong(self) -> Iterator[tuple[str, str, object]]:
         yield from super()._wrong()
         yield from whole("beams", self.beams, 1, 256)
+        yield from whole("best", self.best, 1)
+        yield from number("length_penalty", self.length_penalty, -100, above=False, most=100)
+        for name in ("regex", "schema"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value):
+                yield name, "must be a text of at least 1 character", value
+        yield from texts("choices", self.choices)
 
     def _at_odds(self) -> Iterator[Mistake]:
         yield from super()._at_odds()
+        if self.best > self.beams:
+            yield Mistake(f"`best` {self.best} is more than `beams` {self.beams}", fix="search with more beams")
+        if self.beams == 1 and self.length_penalty != 1:
+            yield Mistake("`length_penalty` has no effect without a search", fix="set `beams`, or leave it out")
+        languages = [name for name in ("regex", "choices", "schema") if getattr(self, name)]
+        if len(languages) > 1:
+            yield Mistake(f"a text cannot be held to `{languages[0]}` and `{languages[1]}` at once", fix="give one")
+        if languages and self.stop:
+            yield Mistake(f"`stop` could end a text in the middle of `{languages[0]}`", fix="leave it out")
         if self.beams > 1 and (self.temperature > 0 or self.repetition_penalty != 1):
             yield Mistake(
                 "`beams` search for the likeliest text",

@@ -66,19 +66,14 @@ class Settings:
     def _wrong(self) -> Iterator[tuple[str, str, object]]:
         """The values that do not fit by themselves: name, what is wrong, what came."""
         yield from whole("max_new_tokens", self.max_new_tokens, 1)
-        yield from _number("temperature", self.temperature, 0, above=False)
+        yield from number("temperature", self.temperature, 0, above=False)
         if self.top_k is not None:
             yield from whole("top_k", self.top_k, 1)
         if self.top_p is not None:
-            yield from _number("top_p", self.top_p, 0, above=True, most=1)
-        yield from _number("repetition_penalty", self.repetition_penalty, 0, above=True)
+            yield from number("top_p", self.top_p, 0, above=True, most=1)
+        yield from number("repetition_penalty", self.repetition_penalty, 0, above=True)
         yield from whole("seed", self.seed, 0, 2**63 - 1)
-        if isinstance(self.stop, str) or not isinstance(self.stop, Sequence):
-            yield "stop", "must be a list of texts", self.stop
-            return
-        for i, stop in enumerate(self.stop):
-            if not isinstance(stop, str) or not stop:
-                yield f"stop.{i}", "must be a text of at least 1 character", stop
+        yield from texts("stop", self.stop)
 
     def _at_odds(self) -> Iterator[Mistake]:
         """The settings that do not go together."""
@@ -98,9 +93,10 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> Iter
         yield name, f"must be at most {most:,}", value
 
 
-def _number(
+def number(
     name: str, value: object, least: float, above: bool, most: float = math.inf
 ) -> Iterator[tuple[str, str, object]]:
+    """What is wrong with a finite number, if anything."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         yield name, "must be a number", value
     elif not math.isfinite(value):
@@ -109,6 +105,16 @@ def _number(
         yield name, f"must be {'above' if above else 'at least'} {least:g}", value
     elif value > most:
         yield name, f"must be at most {most:g}", value
+
+
+def texts(name: str, value: object) -> Iterator[tuple[str, str, object]]:
+    """What is wrong with a list of texts, if anything."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        yield name, "must be a list of texts", value
+        return
+    for i, text in enumerate(value):
+        if not isinstance(text, str) or not text:
+            yield f"{name}.{i}", "must be a text of at least 1 character", text
 
 
 def draws(settings: Settings, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:

@@ -8,17 +8,23 @@ from atinuke.core.errors import Mistake, fail
 from atinuke.runtime.sampling import INVALID, Settings
 from atinuke.runtime.tokenizer import Tokenizer
 
-Reason = Literal["end_of_text", "stop", "length"]
+Reason = Literal["end_of_text", "stop", "length", "unfinished"]
 OnText = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What came after a prompt. `text` ends before the stop string that ended it, `tokens` before the end of text."""
+    """What came after a prompt. `text` ends before the stop string that ended it, `tokens` before the end of text.
+
+    A text that should match something and had no more tokens to do so is `unfinished`. One that was searched for has
+    its `score`, and the next best of its search as `others`.
+    """
 
     text: str
     tokens: tuple[int, ...]
     reason: Reason
+    score: float | None = None
+    others: "tuple[Continuation, ...]" = ()
 
 
 class Steps(Protocol):

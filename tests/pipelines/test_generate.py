@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -12,25 +11,18 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
-from atinuke import graphs
-from atinuke.compile.meta import MetaProbe
-from atinuke.compile.module import build
-from atinuke.core import spec
-from atinuke.core.check import check
 from atinuke.core.errors import AtinukeError
-from atinuke.core.graph import frozen
-from atinuke.core.registry import Registry
 from atinuke.pipelines.generate import Continuation, generate
 from atinuke.pipelines.sampling import Settings
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.runtime.bytelevel import alphabet
 from atinuke.runtime.tokenizer import END_OF_TEXT
+from tests.pipelines import gpt2
 
 LETTERS = "aab€𝄞"
-VOCAB = 257
-BYTES = Tokenizer.train([], VOCAB)  # every token is a byte: most characters of the world take several
+BYTES, VOCAB = gpt2.BYTES, gpt2.VOCAB
 GREEDY = Settings(temperature=0, max_new_tokens=24)
 PROMPTS = ["A", "Ọ̀rọ̀ yìí gùn díẹ̀", "the same", "x" * 61, "the same"]
 
@@ -115,51 +107,12 @@ def written(pieces: Sequence[bytes], stop: Sequence[str] = ()) -> tuple[Continua
 
 @pytest.fixture(scope="module")
 def theirs() -> GPT2LMHeadModel:
-    config = GPT2Config(
-        vocab_size=VOCAB,
-        n_positions=128,
-        n_embd=48,
-        n_layer=3,
-        n_head=4,
-        initializer_range=0.4,
-        bos_token_id=BYTES.end_of_text,
-        eos_token_id=BYTES.end_of_text,
-        pad_token_id=BYTES.end_of_text,
-    )
-    torch.manual_seed(1)
-    return GPT2LMHeadModel(config).double().eval()
+    return gpt2.pair()[0]
 
 
 @pytest.fixture(scope="module")
-def ours(theirs: GPT2LMHeadModel) -> nn.Module:
-    """The shipped graph `gpt2` with the weights of transformers' model."""
-    graph = spec.load(graphs.path("gpt2"))
-    sizes = {"vocab_size": VOCAB, "d_model": 48, "heads": 4, "layers": 3, "length": 128}
-    axes = {**graph.axes, "sequence": replace(graph.axes["sequence"], high=128)}
-    graph = replace(graph, dims=frozen({**graph.dims, **sizes}), axes=frozen(axes))
-    model = build(check(graph, Registry(), MetaProbe()), dtype=torch.float64)
-    given = theirs.state_dict()
-    names = {"E.weight": "transformer.wte.weight", "P.weight": "transformer.wpe.weight"}
-    names |= {f"norm.{kind}": f"transformer.ln_f.{kind}" for kind in ("weight", "bias")}
-    parts = {
-        "norm1": "ln_1",
-        "H.qkv": "attn.c_attn",
-        "H.output": "attn.c_proj",
-        "norm2": "ln_2",
-        "F.up": "mlp.c_fc",
-        "F.down": "mlp.c_proj",
-    }
-    for layer in range(3):
-        for mine, other in parts.items():
-            for kind in ("weight", "bias"):
-                names[f"stack.{layer}.{mine}.{kind}"] = f"transformer.h.{layer}.{other}.{kind}"
-    weights = {
-        mine: given[other].T if other.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else given[other]
-        for mine, other in names.items()
-    }
-    weights["O.weight"] = given["lm_head.weight"]
-    model.load_state_dict(weights)
-    return model
+def ours() -> nn.Module:
+    return gpt2.pair()[1]
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 from typer.testing import CliRunner
 
 from atinuke.cli import app
@@ -106,6 +108,27 @@ def test_the_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said("--given", "source_ids=river", "-p", "ri", "--beams", "2") == "river\n"
     rows = json.loads(said("--given", "source_ids=sun", "-p", "s", "-p", "su", "--json"))
     assert [row["text"] for row in rows] == ["un", "n"]
+    searched = ("--given", "source_ids=go", "--beams", "3", "--best", "2", "--length-penalty", "0")
+    [row] = json.loads(said(*searched, "--json"))
+    assert (row["text"], len(row["others"])) == ("go", 1)
+    assert row["score"] > row["others"][0]["score"]
+    assert said(*searched).startswith("go\n\n")
+
+
+def test_the_command_within_a_language(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance", reason="needs atinuke[constrained]")
+    monkeypatch.setattr("atinuke.pipelines.run.open_run", lambda folder: run)
+
+    def said(*arguments: str) -> Result:
+        most = ("--max-new-tokens", "9", "--temperature", "0", "--given", "source_ids=river")
+        return CliRunner().invoke(app, ["generate", "run", *most, *arguments])
+
+    assert said("--choices", "sun", "--choices", "moon").stdout in ("sun\n", "moon\n")
+    (tmp_path / "schema.json").write_text('{"enum": ["river", "go"]}')
+    assert said("--schema", str(tmp_path / "schema.json")).stdout == '"river"\n'
+    short = said("--regex", "riverbank!")
+    assert (short.stdout, short.exit_code) == ("riverbank\n", 1)
+    assert short.stderr == "unfinished after 9 tokens: text 1\n"
 
 
 def test_an_optional_field_may_be_missing_and_then_its_mask_says_so(run: Run) -> None:
