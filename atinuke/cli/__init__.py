@@ -32,6 +32,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.generate,
     bench.bench,
     convert.convert,
+    adapter.extend,
     deploy.compile,
     deploy.seal,
     deploy.verify,
