@@ -26,6 +26,7 @@ from atinuke.compile.precision import HALVES
 from atinuke.core.component import import_target
 from atinuke.core.errors import AtinukeError
 from atinuke.core.registry import Registry
+from atinuke.runtime.parity import PARTLY, PASSED
 
 ROOT = Path(__file__).parents[1]
 PAGE, FOUND = ROOT / "docs" / "targets.md", ROOT / "docs" / "targets.jsonl"
@@ -173,7 +174,8 @@ Made by `python benchmarks/targets.py` on one core ({machine}).
 
 Small forms of every shipped graph, and one with a third party's component (examples/atinuke-strided), with
 fresh weights. A number is the largest difference from the model in float32, as a share of the output's largest
-value, over every corner of the axes and sizes inside; `+n` says how many nodes stay in float32. `step` is
+value, over every corner of the axes and sizes inside (`in part`: over those that a minute was enough for); `+n` says
+how many nodes stay in float32. `step` is
 prefill and decode with caches (and prepare); `whole` is forward. A number in brackets is a reason below the
 table."""
 
@@ -182,8 +184,9 @@ def _shown(cell: Cell | None, reasons: dict[str, int]) -> str:
     if cell is None:
         return "not tried"
     note = f" [{reasons.setdefault(cell.why, len(reasons) + 1)}]" if cell.why else ""
-    if cell.status == "passed" and cell.error is not None:
-        return f"{cell.error:.0e}" + (f" +{len(cell.kept)}" if cell.kept else "") + note
+    if cell.status in (PASSED, PARTLY) and cell.error is not None:
+        part = " in part" if cell.status == PARTLY else ""
+        return f"{cell.error:.0e}{part}" + (f" +{len(cell.kept)}" if cell.kept else "") + note
     return cell.status + note
 
 
