@@ -12,7 +12,8 @@ from atinuke.core.errors import fail
 if TYPE_CHECKING:
     from atinuke.pipelines.loop import Outcome
     from atinuke.pipelines.run import Run
-    from atinuke.runtime.text import Continuation
+    from atinuke.pipelines.sampling import Settings
+    from atinuke.runtime.text import Continuation, OnText
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a run.", metavar="RUN")]
 Changes = Annotated[list[str], typer.Option("--set", help="Change the recipe: optimiser.lr=1e-3.", metavar="KEY=VALUE")]
@@ -78,6 +79,10 @@ def generate(
     choices: Annotated[list[str], typer.Option(help="Write one of these texts; repeat it for each.")] = NONE,
     schema: Annotated[Path | None, typer.Option(help="Write only JSON by the JSON Schema in this file.")] = None,
     stop: Annotated[list[str], typer.Option(help="End at this text, without it.")] = NONE,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Prompts are what a user says; without any, each line of stdin in turn.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(help="What the system says before, with --chat.")] = None,
     seed: Annotated[int, typer.Option(help="Decides what is drawn.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the step: worth it for long texts.")] = False,
     json: AsJson = False,
@@ -110,34 +115,72 @@ def generate(
     values = _pairs(given)
     prompts = [sys.stdin.read() if text == "-" else text for text in prompt]
     opened = open_run(run)
+    if chat:
+        _require_alone(given)
+        _talk(opened, run, prompts, system, wanted, json, compiled)
+        return
+    if system is not None:
+        raise fail("`--system` is part of a conversation", fix="add --chat, or leave it out")
     tensors = read_given(opened, values, len(prompts) or 1)
     if not prompts and not opened.begin:
         raise fail("there is nothing to go on from", fix="give a prompt: -p 'Once upon a time'")
     prompts = prompts or [""]
     streamed = not json and len(prompts) == 1 and best == 1
-
-    shown: list[str] = []
-
-    def show(_: int, text: str) -> None:
-        shown.append(text if shown else prompts[0] + text)  # the prompt once it is known to fit
-        sys.stdout.write(shown[-1])
-        sys.stdout.flush()
-
-    on_text = show if streamed else None
+    on_text = _shown(prompts[0]) if streamed else None
     found = go_on(
         opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled, tensors, opened.begin
     )
+    _say(prompts, prompts, found, json, streamed)
+
+
+def _talk(
+    opened: "Run", folder: Path, prompts: list[str], system: str | None, wanted: "Settings", json: bool, compiled: bool
+) -> None:
+    """Answers each prompt by itself; without any, each line of stdin after all that was said before."""
+    from atinuke.pipelines.talk import answers, talker
+
+    run, template = talker(opened, folder)
+    before = [] if system is None else [{"role": "system", "content": system}]
+    if prompts:
+        asked = [[*before, {"role": "user", "content": prompt}] for prompt in prompts]
+        streamed = not json and len(prompts) == 1 and wanted.best == 1
+        found = answers(run, template, asked, wanted, _shown("") if streamed else None, compiled)
+        _say(prompts, [""] * len(prompts), found, json, streamed)
+        return
+    if json:
+        raise fail("a conversation is not told as JSON", fix="give prompts, or leave --json out")
+    for line in filter(None, map(str.strip, sys.stdin)):
+        before.append({"role": "user", "content": line})
+        [one] = answers(run, template, [before], wanted, _shown(""), compiled)
+        _say([line], [""], [one], json, streamed=True)
+        before.append({"role": "assistant", "content": one.text})
+
+
+def _shown(first: str) -> "OnText":
+    """Writes a text to stdout as it comes, after `first`, once it is known to fit."""
+    pieces = [first]
+
+    def show(_: int, text: str) -> None:
+        sys.stdout.write("".join(pieces) + text)
+        sys.stdout.flush()
+        pieces.clear()
+
+    return show
+
+
+def _say(prompts: list[str], shown: list[str], found: "list[Continuation]", json: bool, streamed: bool) -> None:
+    """Says what was found, after what is shown of each prompt, and what is unfinished."""
     if json:
         say_json([{"prompt": p, **_plain(one)} for p, one in zip(prompts, found, strict=True)])
     elif streamed:
-        show(0, "\n")
+        say("" if found[0].text else shown[0])
     else:
-        for text, continuation in zip(prompts, found, strict=True):
+        for text, continuation in zip(shown, found, strict=True):
             for one in (continuation, *continuation.others):
                 say(text + one.text, "")
     unfinished = [str(row) for row, one in enumerate(found, 1) if one.reason == "unfinished"]
     if unfinished:
-        typer.echo(f"unfinished after {max_new_tokens} tokens: text {', '.join(unfinished)}", err=True)
+        typer.echo(f"out of tokens before the end of text {', '.join(unfinished)}", err=True)
         raise typer.Exit(1)
 
 
@@ -149,6 +192,11 @@ def _plain(found: "Continuation") -> dict[str, object]:
     if found.others:
         told["others"] = [_plain(one) for one in found.others]
     return told
+
+
+def _require_alone(given: list[str]) -> None:
+    if given:
+        raise fail("a conversation is not written from anything else", where="--given", fix="leave one of them out")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ Each field gives a tensor of its name, and each that may be padded or missing a 
 
     audio     float32 [batch, samples], mask Bool [batch, samples]
     text      int64 [batch, tokens],    mask Bool [batch, tokens]; maybe segments int64 [batch, tokens]
+    chat      as a text, with `answers` int64 [batch, tokens]
     image     uint8 [batch, channels, height, width]; if optional, mask Bool [batch]
     class     int64 [batch], -100 where it is missing
     classes   int64 [batch, targets], filled up with -100
@@ -19,7 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atinuke.pipelines.fields import Array, Audio, Class, Classes, Field, Image, Number, Text, mask_name, segments_name
+from atinuke.pipelines.fields import (
+    Array,
+    Audio,
+    Chat,
+    Class,
+    Classes,
+    Field,
+    Image,
+    Number,
+    Text,
+    mask_name,
+    segments_name,
+)
 from atinuke.pipelines.sampler import IGNORED, Batch
 from atinuke.runtime.fields import padded, stacked
 
@@ -36,7 +49,7 @@ def collate(examples: "Sequence[Example]", fields: Mapping[str, Field]) -> Batch
         match field:
             case Audio():
                 batch[name], mask = _padded(values, field.multiple, np.float32)
-            case Text():
+            case Text() | Chat():
                 segments = segments_name(field)
                 if segments:
                     pairs = values

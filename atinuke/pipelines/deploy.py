@@ -32,7 +32,7 @@ from atinuke.core.names import close
 from atinuke.core.override import override
 from atinuke.core.registry import Registry
 from atinuke.pipelines.checkpoint import weights
-from atinuke.pipelines.fields import Field, mask_name, segments_name
+from atinuke.pipelines.fields import Chat, Field, mask_name, segments_name
 from atinuke.pipelines.fields import Text as FieldOfText
 from atinuke.pipelines.objective_labels import CTC, Classification
 from atinuke.pipelines.pretrained.folder import is_model_folder
@@ -119,7 +119,8 @@ def _text(run: Trained, folder: Path) -> Text | None:
 def _fields(run: Trained) -> dict[str, dict[str, Any]]:
     rows = run.recipe.rows
     read = {name: field for name, field in (rows.fields if rows else {}).items() if name in run.checked.graph.inputs}
-    return {name: _field(name, field, run.recipe) for name, field in read.items()}
+    # The runtime has no chat templates: it writes from a prompt that is one text.
+    return {name: _field(name, field, run.recipe) for name, field in read.items() if not isinstance(field, Chat)}
 
 
 def _field(name: str, field: Field, recipe: Recipe) -> dict[str, Any]:

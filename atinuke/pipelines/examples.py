@@ -23,7 +23,7 @@ from atinuke.pipelines.fields import (
     Class,
     Classes,
     Field,
-    Text,
+    Tokens,
     columns,
     decode,
     mask_name,
@@ -79,7 +79,7 @@ class Examples:
         self.fields, self.bad = dict(fields), bad
         self._rows, self._tokenizer, self._kept, self._held = rows, tokenizer, kept, held
         self.missing = {name: int((found < 0).sum()) for name, found in sizes.items() if (found < 0).any()}
-        padded = [np.maximum(sizes[name], 0) for name, field in fields.items() if isinstance(field, Audio | Text)]
+        padded = [np.maximum(sizes[name], 0) for name, field in fields.items() if isinstance(field, Audio | Tokens)]
         self.lengths: NDArray[np.float64] = sum((s / max(s.mean(), 1e-9) for s in padded), np.zeros(len(kept)))
         told = [rows.fingerprint, tokenizer and tokenizer.fingerprint, {n: f.model_dump() for n, f in fields.items()}]
         digest = hashlib.sha256(json.dumps(told).encode())

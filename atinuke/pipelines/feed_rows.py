@@ -13,20 +13,24 @@ from atinuke.core.fit import Type
 from atinuke.core.names import close
 from atinuke.core.rewrite import HEAD_LOSS
 from atinuke.pipelines.batches import Shuffled, in_order
+from atinuke.pipelines.chat import contents
 from atinuke.pipelines.examples import scan
 from atinuke.pipelines.feed_tokenizer import run_tokenizer
 from atinuke.pipelines.fields import (
     Audio,
+    Chat,
     Class,
     Classes,
     Field,
     Image,
     Number,
     Text,
+    Tokens,
     columns,
     mask_name,
     segments_name,
     with_classes,
+    with_templates,
 )
 from atinuke.pipelines.loop import Feed, predicted_tokens
 from atinuke.pipelines.objective import Given, Making
@@ -41,6 +45,7 @@ KINDS: dict[type[Field], tuple[str, int]] = {
     Audio: ("float", 2),
     Image: ("uint8", 4),
     Text: ("int64", 2),
+    Chat: ("int64", 2),
     Class: ("int64", 1),
     Classes: ("int64", 2),
     Number: ("float", 1),
@@ -98,7 +103,9 @@ def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: Wor
 
 
 def known(fields: dict[str, Field], trained: RowsData) -> dict[str, Field]:
-    """The fields with the classes of the training rows, which are read only where a field does not list its own."""
+    """The fields with their chat templates, and with the classes of the training rows: these are read only where a
+    field does not list its own."""
+    fields = with_templates(fields)
     if any(getattr(field, "classes", ()) is None for field in fields.values()):
         return with_classes(fields, open_rows(trained.train))
     return fields
@@ -106,7 +113,7 @@ def known(fields: dict[str, Field], trained: RowsData) -> dict[str, Field]:
 
 def _making(trained: CheckedGraph, recipe: Recipe) -> Making:
     fields = _section(recipe).fields
-    masks = {name: mask_name(name, field) for name, field in fields.items() if isinstance(field, Text)}
+    masks = {name: mask_name(name, field) for name, field in fields.items() if isinstance(field, Tokens)}
     return Making(frozenset(trained.graph.inputs), masks, seed=recipe.seed)
 
 
@@ -171,7 +178,7 @@ def _require_whole(recipe: Recipe) -> None:
 def _require_lengths(trained: CheckedGraph, recipe: Recipe) -> None:
     """The longest text that a field lets through is one that the graph reads."""
     for name, field in _section(recipe).fields.items():
-        if not isinstance(field, Text) or name not in trained.body.inputs:
+        if not isinstance(field, Tokens) or name not in trained.body.inputs:
             continue
         longest = -(-field.length // field.multiple) * field.multiple + (recipe.objective.begins and name == TEXT)
         axis = trained.graph.axes.get(str(trained.body.inputs[name].shape[1]))
@@ -204,7 +211,7 @@ def _require_classes(trained: CheckedGraph, fields: dict[str, Field]) -> None:
 
 def _require_room(trained: CheckedGraph, fields: dict[str, Field], tokens: int) -> None:
     """A vocabulary for all tokens, where texts come in and where the objective lets them be predicted."""
-    texts = {name for name, field in fields.items() if isinstance(field, Text)}
+    texts = {name for name, field in fields.items() if isinstance(field, Tokens)}
     for name, checked in trained.body.nodes.items():
         size = checked.settings.get("vocab_size")
         reads = any(wire.node in texts for wires in checked.feeds.values() for wire in wires)
@@ -216,11 +223,12 @@ def _require_room(trained: CheckedGraph, fields: dict[str, Field], tokens: int) 
 
 def _texts(recipe: Recipe, rows: Rows) -> Iterator[str]:
     """The texts of the rows, for a tokenizer to be trained on."""
-    texts = [field for field in _section(recipe).fields.values() if isinstance(field, Text)]
+    texts = [field for field in _section(recipe).fields.values() if isinstance(field, Tokens)]
     names = [name for field in texts for name in columns(field)]
     if not names:
         raise fail(
             "there is no text to train a tokenizer on", where="tokenizer", fix="add a text field, or leave it out"
         )
     values = (row.get(name) for row in map(rows.__getitem__, range(len(rows))) for name in names)
-    return (text for text in values if isinstance(text, str))
+    found = (part for value in values for part in (contents(value) if isinstance(value, list) else [value]))
+    return (text for text in found if isinstance(text, str))

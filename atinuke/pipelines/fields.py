@@ -6,6 +6,7 @@ fields:
   pixel_values: {name: image, column: file, size: [28, 28], channels: 1, optional: true}
   input_ids: {name: text, column: words, length: 64}
   labels: {name: class, column: label}      # or {name: classes, column: letters}: several in a row
+  input_ids: {name: chat, column: messages, file: chat_template.jinja, length: 512}
 ```
 
 A column that a row lacks, or that is `null`, is a missing modality where the field is `optional`, and else a mistake.
@@ -13,14 +14,16 @@ A column that a row lacks, or that is `null`, is a missing modality where the fi
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Setting
+from pydantic import model_validator
 
 from atinuke.core.errors import fail
 from atinuke.core.names import close
+from atinuke.pipelines.chat import Template
 from atinuke.pipelines.rows import Row, Rows
 from atinuke.pipelines.section import Section
 from atinuke.pipelines.tokenizer import Tokenizer
@@ -30,6 +33,7 @@ from atinuke.runtime.sound import LONGEST, read_sound
 
 Positive = Annotated[int, Setting(gt=0)]
 Array = NDArray[Any]
+ANSWERS = "answers"  # the tensor of a chat field that says which tokens the assistant has said
 
 
 class Audio(Section):
@@ -84,6 +88,40 @@ class Text(Section):
     optional: bool = False
 
 
+class Chat(Section):
+    """The tokens of a conversation, a list of `{"role": ..., "content": ...}`, by a chat template (see `chat`), and
+    which of them the assistant has said, int64 `[2, tokens]`: for the objective `answers`.
+
+    The template is in a `file`, a chat_template.jinja or tokenizer_config.json, or stands in the recipe as `template`,
+    with the `special` tokens that it names; a run's recipe has it so. Else all is as for `Text`.
+    """
+
+    name: Literal["chat"] = "chat"
+    column: str
+    file: str | None = None
+    template: str | None = None
+    special: dict[str, str] = Setting(default_factory=dict)
+    length: Positive
+    cut: bool = False
+    multiple: Positive = 1
+    mask: str | None = None
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _one_template(self) -> Self:
+        if (self.file is None) == (self.template is None):
+            raise ValueError("must have either `file` or `template`")
+        return self
+
+    def read(self) -> Template:
+        """Its template.
+
+        Raises:
+            AtinukeError: the file cannot be read or has none.
+        """
+        return Template.load(Path(self.file)) if self.file else Template(self.template or "", self.special)
+
+
 class Class(Section):
     """The number of a class, int64: its place in `classes`, or else in all classes of the training rows, sorted.
 
@@ -117,22 +155,25 @@ class Number(Section):
     column: str
 
 
-Field = Annotated[Audio | Image | Text | Class | Classes | Number, Setting(discriminator="name")]
+Tokens = Text | Chat
+Field = Annotated[Audio | Image | Text | Chat | Class | Classes | Number, Setting(discriminator="name")]
 
 
 @overload
-def mask_name(name: str, field: Audio | Text) -> str: ...
+def mask_name(name: str, field: Audio | Tokens) -> str: ...
 @overload
 def mask_name(name: str, field: Field) -> str | None: ...
 def mask_name(name: str, field: Field) -> str | None:
     """What the mask of a field is called; None where it has none."""
-    if isinstance(field, Audio | Text) or (isinstance(field, Image) and field.optional):
+    if isinstance(field, Audio | Tokens) or (isinstance(field, Image) and field.optional):
         return field.mask or f"{name}_mask"
     return None
 
 
 def segments_name(field: Field) -> str | None:
-    """What the segments of a text are called; None where it has none."""
+    """What the segments of a text are called, or those of a conversation; None where it has none."""
+    if isinstance(field, Chat):
+        return ANSWERS
     if not isinstance(field, Text):
         return None
     return field.segments or ("segment_ids" if field.pair else None)
@@ -168,6 +209,21 @@ def with_classes(fields: Mapping[str, Field], rows: Rows) -> dict[str, Field]:
     return complete
 
 
+def with_templates(fields: Mapping[str, Field]) -> dict[str, Field]:
+    """The fields with their chat templates written out: a run must not depend on a file that may change.
+
+    Raises:
+        AtinukeError: a file cannot be read or has no template.
+    """
+    complete = dict(fields)
+    for name, field in fields.items():
+        if isinstance(field, Chat) and field.file:
+            found = field.read()
+            made = {"file": None, "template": found.text, "special": dict(found.special)}
+            complete[name] = field.model_copy(update=made)
+    return complete
+
+
 def decode(field: Field, row: Row, tokenizer: Tokenizer | None = None) -> Array | None:
     """The value of a field in a row; None where it is missing and may be.
 
@@ -186,6 +242,8 @@ def decode(field: Field, row: Row, tokenizer: Tokenizer | None = None) -> Array 
             return read_picture(_file(value, row), field.channels, field.size)
         case Text():
             return _text(field, row, tokenizer)
+        case Chat():
+            return _chat(field, value, tokenizer)
         case Class():
             return np.array(_class(field, value), np.int64)
         case Classes():
@@ -213,6 +271,19 @@ def _text(field: Text, row: Row, tokenizer: Tokenizer | None) -> Array:
     texts = [tokens(row.get(column), tokenizer) for column in columns(field)]
     end = tokenizer.end_of_text if tokenizer else None
     return joined(texts, field.length, field.cut, field.segments is not None, end)
+
+
+def _chat(field: Chat, value: object, tokenizer: Tokenizer | None) -> Array:
+    if tokenizer is None:
+        raise fail("is a conversation, which needs a tokenizer", fix="give the recipe a `tokenizer`")
+    found = field.read().conversation(value, tokenizer)  # type: ignore[arg-type] # which it refuses itself
+    if found.shape[1] > field.length and not field.cut:
+        told = f"{found.shape[1]:,} tokens; at most {field.length:,}"
+        raise fail("is too long", told, fix="set `length` higher, or `cut: true`")
+    found = found[:, : field.length]
+    if not found[1].any():
+        raise fail(f"has no answer in its first {field.length:,} tokens", fix="set `length` higher, or leave it out")
+    return found
 
 
 def _is_class(value: object) -> bool:

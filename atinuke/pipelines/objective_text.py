@@ -11,6 +11,8 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.core.graph import Graph, Input, Wire
 from atinuke.core.rewrite import head_loss
+from atinuke.pipelines.chat import TEMPLATE
+from atinuke.pipelines.fields import ANSWERS
 from atinuke.pipelines.objective import LOSS, Added, Given, Making, Objective, output, sizes
 from atinuke.pipelines.sampler import IGNORED, Batch
 from atinuke.pipelines.tokenizer import Tokenizer
@@ -99,6 +101,48 @@ class Causal(NextTokens):
 
     def windows(self, batch: Batch, numbers: Sequence[int], making: Making) -> Batch:
         return batch
+
+
+class Answers(Vocabulary):
+    """Predict the tokens that the assistant says in the conversations of the chat field `input_ids` of rows, given all
+    before; those of others are read and not learnt.
+
+    The tokens a b c of a conversation give the input a b c and, where the assistant says c, the labels -100 c -100. The
+    field's mask is left out where the graph has no input for it, as for `NextTokens`. A tokenizer that is trained for
+    the run gets the special tokens `marks`, such as `<|im_start|>`.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"rows"})
+    unit: ClassVar[str] = "tokens"
+
+    name: Literal["answers"]
+    marks: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        return True
+
+    @property
+    def has_perplexity(self) -> bool:
+        return not self.smoothing
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        return self.marks
+
+    def gives(self, given: Given, making: Making) -> dict[str, tuple[str, int]]:
+        found = super().gives(given, making)
+        if ANSWERS not in given:
+            fix = f"let it be {{name: chat, column: messages, file: {TEMPLATE}, ...}}"
+            raise fail(f"objective answers needs a chat field `{TEXT}`", where=f"rows.fields.{TEXT}", fix=fix)
+        left_out = {ANSWERS, making.masks[TEXT]} - making.inputs
+        return {name: kind for name, kind in found.items() if name not in left_out}
+
+    def batch(self, batch: Batch, numbers: Sequence[int], making: Making) -> Batch:
+        said = batch[TEXT].where(batch[ANSWERS] == 1, IGNORED)
+        labels = torch.cat([said[:, 1:], torch.full_like(said[:, :1], IGNORED)], 1)
+        left_out = {ANSWERS, making.masks[TEXT]} - making.inputs
+        return {name: tensor for name, tensor in {**batch, LABELS: labels}.items() if name not in left_out}
 
 
 class Seq2Seq(NextTokens):

@@ -25,6 +25,7 @@ from atinuke.core.document import parse, read_text
 from atinuke.core.errors import fail
 from atinuke.core.files import exists, is_file
 from atinuke.pipelines.adapt import Adapt
+from atinuke.pipelines.fields import Chat
 from atinuke.pipelines.fields import Field as Field_
 from atinuke.pipelines.objective import Objective
 from atinuke.pipelines.objective_text import Causal
@@ -268,6 +269,14 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
             made["path"] = path(folder)
         return source.model_copy(update=made)
 
+    def chats(fields: dict[str, Field_]) -> dict[str, Field_]:
+        return {
+            name: field.model_copy(update={"file": path(field.file)})
+            if isinstance(field, Chat) and field.file
+            else field
+            for name, field in fields.items()
+        }
+
     data, rows, graph, tokenizer, task = recipe.data, recipe.rows, recipe.graph, recipe.tokenizer, recipe.task
     beside = graph and is_file(Path(path(graph.use)))  # else it must be the name of a graph that ships
     return recipe.model_copy(
@@ -278,7 +287,11 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
             "data": data and data.model_copy(update={"train": paths(data.train), "validation": paths(data.validation)}),
             "rows": rows
             and rows.model_copy(
-                update={"train": source(rows.train), "validation": rows.validation and source(rows.validation)}
+                update={
+                    "train": source(rows.train),
+                    "validation": rows.validation and source(rows.validation),
+                    "fields": chats(rows.fields),
+                }
             ),
             "tokenizer": tokenizer and tokenizer.model_copy(update={"file": tokenizer.file and path(tokenizer.file)}),
         }

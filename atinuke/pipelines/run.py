@@ -14,6 +14,7 @@ from atinuke.core.errors import fail
 from atinuke.pipelines import checkpoint
 from atinuke.pipelines.base import base_of
 from atinuke.pipelines.feed_text import require_text
+from atinuke.pipelines.fields import Chat
 from atinuke.pipelines.part import part
 from atinuke.pipelines.pretrained.folder import begin_of_text, end_of_text, is_model_folder
 from atinuke.pipelines.pretrained.opening import from_pretrained
@@ -110,7 +111,9 @@ def writer(found: Trained, folder: Path) -> Run:
     if found.made is None:
         begin = begin_of_text(folder)
     else:
-        begin = (tokenizer.end_of_text,) if found.made.rows is not None else ()
+        rows = found.made.rows
+        talks = rows is not None and any(isinstance(field, Chat) for field in rows.fields.values())
+        begin = (tokenizer.end_of_text,) if rows is not None and not talks else ()
     return Run(**vars(found), tokenizer=tokenizer, context=context, given=given, begin=begin)
 
 

@@ -167,6 +167,7 @@ COMPONENTS = (
 OBJECTIVES = (
     ("causal", "objective_text:Causal", "Predict each next token"),
     ("seq2seq", "objective_text:Seq2Seq", "Predict each next token of a target, given what else the graph reads"),
+    ("answers", "objective_text:Answers", "Predict what the assistant says in conversations"),
     ("masked", "objective_text:Masked", "Predict tokens that are hidden (BERT)"),
     ("classification", "objective_labels:Classification", "Cross-entropy against classes, and the accuracy"),
     ("regression", "objective_labels:Regression", "The mean squared error"),

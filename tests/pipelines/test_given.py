@@ -128,7 +128,7 @@ def test_the_command_within_a_language(run: Run, monkeypatch: pytest.MonkeyPatch
     assert said("--schema", str(tmp_path / "schema.json")).stdout == '"river"\n'
     short = said("--regex", "riverbank!")
     assert (short.stdout, short.exit_code) == ("riverbank\n", 1)
-    assert short.stderr == "unfinished after 9 tokens: text 1\n"
+    assert short.stderr == "out of tokens before the end of text 1\n"
 
 
 def test_an_optional_field_may_be_missing_and_then_its_mask_says_so(run: Run) -> None:
