@@ -15,7 +15,7 @@ demo: $(ENVIRONMENT)  ## train, generate and compile a small model on text that 
 	$(BIN)/atinuke demo
 
 test: $(ENVIRONMENT) $(STRIDED)  ## every test, and the laws on the example plugin
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 15 --atinuke-plugin strided
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 --atinuke-plugin strided
 
 lint: $(ENVIRONMENT)  ## style, formatting, types, and who may import whom
 	$(BIN)/ruff check .

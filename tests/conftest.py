@@ -1,9 +1,10 @@
-"""What every test shares: one thread a process, no deadlines, and where the reference data lies."""
+"""What every test shares: one thread a process, no deadlines, little garbage, and where the reference data lies."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers with two threads each would wait for another
 
+import gc
 import signal
 from pathlib import Path
 
@@ -17,6 +18,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jo
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays, and compilers make and drop many small objects: the collector, which would take a
+    tenth of the time, looks seldom and at new ones alone."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
-"""Small models with random weights, each with its bundle."""
+"""Small models with random weights, each with its bundle, which is made once for all workers."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from atinuke.compile.front import open_graph
@@ -32,10 +34,6 @@ class Deployed:
     folder: Path
 
 
-MADE: dict[str, Deployed] = {}
-"""The bundles of this process by graph: fixtures of two modules are two, even if one is imported."""
-
-
 def deploy(
     folders: pytest.TempPathFactory,
     graph: str,
@@ -44,20 +42,23 @@ def deploy(
     fields: Mapping[str, Any] | None = None,
     classes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Deployed:
-    """A graph with random weights as a bundle; `begins` where it writes texts."""
-    if graph in MADE:
-        return MADE[graph]
-    folder = folders.mktemp(graph)
+    """A graph with random weights as a bundle; `begins` where it writes texts. Fixtures of two modules are two, even if
+    one is imported, and so are those of two workers: what they share is on disk."""
+    base = folders.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / graph
     torch.manual_seed(0)
     checked = open_graph(graph, [*SMALL, *sets])
     model = build(checked).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)  # so that texts are not all alike
-    BYTES.save(folder / "tokenizer.json")
     text = None if begins is None else Text(END_OF_TEXT, CONTEXT, begins)
     subject = Subject(checked, model, text, folder / "tokenizer.json", fields, classes)
-    compile_bundle(subject, ["onnx/fp32"], folder / "bundle", seconds=1)
-    return MADE.setdefault(graph, Deployed(model, folder / "bundle"))
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "bundle").is_dir():
+            folder.mkdir(exist_ok=True)
+            BYTES.save(folder / "tokenizer.json")
+            compile_bundle(subject, ["onnx/fp32"], folder / "bundle", seconds=1)
+    return Deployed(model, folder / "bundle")
 
 
 @pytest.fixture(scope="session")
