@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atinuke.core.errors import AtinukeError
-from atinuke.pipelines.beams import Found, search
+from atinuke.pipelines.beams import Found, Search, search
 from atinuke.pipelines.sampling import Settings
 from atinuke.runtime.sampling import INVALID
 from tests.pipelines import gpt2
@@ -150,6 +150,17 @@ def test_prompts_of_different_lengths_are_searched_as_transformers_does(beams: i
         assert [one.score for one in texts] == pytest.approx(expected.sequences_scores.tolist(), rel=1e-5)
         lengths |= {*map(len, right)}
     assert min(lengths) < 12 or penalty > 1, "the comparison would show little if no text ended"
+
+
+def test_only_a_text_among_the_likeliest_is_laid_aside_when_it_ends() -> None:
+    row = Search(Settings(temperature=0, beams=2, best=2, length_penalty=0.0), END, None)
+    row.advance([(-1.0, 0, 0), (-2.0, 0, END), (-3.0, 0, END), (-4.0, 0, 1)], last=False)
+    assert [one.tokens for one in row.going] == [(0,), (1,)]
+    assert row.found() == [Found((END,), -2.0)]
+    assert not row.done
+    row.advance([(-2.5, 0, END), (-2.6, 1, 0), (-2.7, 1, 1), (-2.8, 0, 0)], last=False)
+    assert row.found() == [Found((END,), -2.0), Found((0, END), -2.5)]
+    assert row.done, "what goes on at -2.6 is no better than the worst that ended"
 
 
 def test_more_texts_than_beams_and_penalties_without_a_search() -> None:

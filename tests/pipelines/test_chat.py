@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import chat
 from atinuke.pipelines.chat import Template
+from atinuke.pipelines.tokenizer import Tokenizer
 from tests.pipelines import chats
 
 BYTES = chats.BYTES
@@ -68,6 +70,17 @@ def test_characters_of_several_tokens_are_answers_whole() -> None:
     tokens, said = chats.ours("marked").conversation(messages, BYTES)
     answer = [token for token, mine in zip(tokens.tolist(), said.tolist(), strict=True) if mine]
     assert BYTES.decode(answer) == "ẹ̀\n"
+
+
+def test_a_token_that_is_an_answer_in_part_is_one_as_for_transformers() -> None:
+    words = Tokenizer.train(["abcd abcd abcd"], 260)
+    text = "{% for m in messages %}ab{% generation %}cd abcd a{% endgeneration %}bcd{% endfor %}"
+    messages = [{"role": "assistant", "content": ""}]
+    inner = PreTrainedTokenizerFast(tokenizer_object=words._inner, chat_template=text)
+    expected = inner.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    assert len(expected["input_ids"]) < 9, "the tokens have several letters"
+    found = Template(text).conversation(messages, words)
+    assert found.tolist() == [expected["input_ids"], expected["assistant_masks"]]
 
 
 def test_a_template_in_a_folder(tmp_path: Path) -> None:
