@@ -19,7 +19,16 @@ from atinuke.runtime.strict import brief
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a .zip can say
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
-_BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError)
+_BROKEN = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def ours(theirs: nn.Module, *more: str) -> nn.Module:
     new["E.projection.weight"] = old["embeddings.patch_embeddings.projection.weight"]
     new["E.projection.bias"] = old["embeddings.patch_embeddings.projection.bias"]
     new["P.weight"] = place[1:].view(4, 4, 24)
-    new["C.weight"] = old["embeddings.cls_token"][0, 0] + place[0]
+    new["C.weight"], new["C.position"] = old["embeddings.cls_token"][0, 0], place[0]
     for kind in ("weight", "bias"):
         new[f"norm.{kind}"] = old[f"layernorm.{kind}"]
         new[f"O.{kind}"] = old[f"classifier.{kind}"]

@@ -56,7 +56,9 @@ def run() -> Run:
     data = RowsData.model_construct(train=None, fields=fields)
     recipe = Recipe.model_construct(graph=GraphChoice(use="x"), rows=data, tokenizer=TokenizerChoice(vocab_size=257))
     end = recipe.tokenizer.end_of_text
-    return Run(recipe, checked, model.eval(), "0", end, BYTES, 1024, ("source_ids", "source_mask"), True)
+    return Run(
+        recipe, checked, model.eval(), "0", end, BYTES, 1024, ("source_ids", "source_mask"), (BYTES.end_of_text,)
+    )
 
 
 def test_greedy_answers_are_what_was_learnt_whatever_the_batch(run: Run) -> None:

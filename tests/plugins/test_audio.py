@@ -67,7 +67,8 @@ def test_lengths_are_promised_and_right_for_every_length(case):
     x = inputs(case, 1, 2000)
     with torch.no_grad():
         for length in range(least, 2001):
-            output, mask = component(x[:, :length])
+            found = component(x[:, :length])
+            output, mask = found.output, found.mask
             promised = [evaluate(tree, {**names, axis: length}) for tree in trees]
             assert promised == [output.shape[1], mask.shape[1]] == [counts[length]] * 2, length
 
@@ -92,9 +93,11 @@ def test_padded_rows_are_the_rows_alone_whatever_the_padding_holds(case):
     x = inputs(case, 4, 2000, torch.float64)
     hidden = ~mask.view(*mask.shape, *[1] * (x.dim() - 2))
     for padding in (1e6, math.nan):
-        outputs, masks = component(x.masked_fill(hidden, padding), mask)
+        found = component(x.masked_fill(hidden, padding), mask)
+        outputs, masks = found.output, found.mask
         for row, length in enumerate(lengths):
-            alone, whole = component(x[row : row + 1, :length])
+            by_itself = component(x[row : row + 1, :length])
+            alone, whole = by_itself.output, by_itself.mask
             assert whole.all()
             assert masks[row].sum() == alone.shape[1]
             assert_close(outputs[row, : alone.shape[1]], alone[0], rtol=1e-9, atol=1e-9)

@@ -189,6 +189,14 @@ def test_an_encrypted_zip_is_refused(archive: Path) -> None:
         open_bundle(archive)
 
 
+def test_a_zip_of_a_later_version_is_refused(archive: Path) -> None:
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 64  # the version that the first entry needs: 6.4
+    archive.write_bytes(content)
+    with pytest.raises(AtinukeError, match=r"zip file version 6\.4"):
+        open_bundle(archive)
+
+
 def test_entries_that_share_their_bytes_are_refused(archive: Path) -> None:
     """Fifield (2019): a bomb without nesting, whose entries overlap."""
     with zipfile.ZipFile(archive, "a") as whole:
