@@ -4,8 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.export import Dim, export
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from atinuke.compile.onnx_export import to_onnx
 from atinuke.plugins.relative import RelativeAttention, RelativePosition
 
 
@@ -44,3 +47,24 @@ def test_the_bias_of_a_pair_is_that_of_its_distance() -> None:
 def test_buckets_that_hold_nothing_are_refused(settings: dict[str, int], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         RelativePosition(2, **settings)
+
+
+class Biased(nn.Module):
+    """A learned bias and the attention that adds it to its scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias, self.attention = RelativePosition(2), RelativeAttention(8, 2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.attention(x, self.bias())
+        return found
+
+
+def test_a_learned_bias_is_exported_to_onnx() -> None:
+    free = {0: Dim("batch", min=1, max=4), 1: Dim("sequence", min=1, max=12)}
+    model = Biased().eval()
+    assert model.bias.weight.requires_grad
+    with torch.no_grad():
+        exported = export(model, (torch.randn(2, 5, 8),), dynamic_shapes=(free,))
+    assert to_onnx(exported, 18).graph.node
