@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 def to_onnx(exported: ExportedProgram, opset: int, **options: Any) -> Any:
     """The `onnx.ModelProto` of an exported program; `options` are those of `torch.onnx.export`."""
-    # Attention takes another path, whose result lies otherwise in memory, where a bias that is learned asks for gradients.
+    # Where a learned bias asks for gradients, attention takes another path, whose result lies otherwise in memory.
     with _library_read_once(), torch.no_grad():
         found = torch.onnx.export(exported, (), dynamo=True, opset_version=opset, verbose=False, **options)
     assert found is not None
