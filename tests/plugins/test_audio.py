@@ -16,7 +16,7 @@ from atinuke.compile.front import open_graph
 from atinuke.core.dims import evaluate
 from atinuke.core.errors import AtinukeError
 from atinuke.core.signature import read_signature
-from atinuke.plugins.audio import AudioFrames, AudioPatches, AudioWaveform
+from atinuke.plugins.audio import AudioFrames, AudioPad, AudioPatches, AudioWaveform
 from atinuke.plugins.logmel import FilterBank, LogMel
 
 # The class, its settings, the shortest input, what the first output needs, and how much more each further one.
@@ -93,14 +93,12 @@ def test_padded_rows_are_the_rows_alone_whatever_the_padding_holds(case):
     x = inputs(case, 4, 2000, torch.float64)
     hidden = ~mask.view(*mask.shape, *[1] * (x.dim() - 2))
     for padding in (1e6, math.nan):
-        found = component(x.masked_fill(hidden, padding), mask)
-        outputs, masks = found.output, found.mask
+        padded = component(x.masked_fill(hidden, padding), mask)
         for row, length in enumerate(lengths):
-            by_itself = component(x[row : row + 1, :length])
-            alone, whole = by_itself.output, by_itself.mask
-            assert whole.all()
-            assert masks[row].sum() == alone.shape[1]
-            assert_close(outputs[row, : alone.shape[1]], alone[0], rtol=1e-9, atol=1e-9)
+            alone = component(x[row : row + 1, :length])
+            assert alone.mask.all()
+            assert padded.mask[row].sum() == alone.output.shape[1]
+            assert_close(padded.output[row, : alone.output.shape[1]], alone.output[0], rtol=1e-9, atol=1e-9)
 
 
 @cases
@@ -143,6 +141,19 @@ def test_patches_are_asts_in_the_order_of_time():
     x = torch.randn(2, 32, 14)
     by_time = theirs(x).unflatten(1, (4, 10)).transpose(1, 2).flatten(1, 2)
     assert_close(ours(x).output, by_time, rtol=1e-6, atol=1e-6)
+    assert_close(ours(x).grid.flatten(1, 2), theirs(x), rtol=1e-6, atol=1e-6)
+
+
+def test_zeros_are_put_behind_what_counts():
+    x, mask = torch.randn(2, 5, 3), torch.arange(5) < torch.tensor([[5], [2]])
+    padded = AudioPad(7)(x, mask)
+    assert torch.equal(padded[0, :5], x[0])
+    assert torch.equal(padded[1, :2], x[1, :2])
+    assert not padded[0, 5:].any()
+    assert not padded[1, 2:].any()
+    assert torch.equal(AudioPad(5)(x), x)
+    with pytest.raises(ValueError, match="at most 4 frames fit, but there are 5"):
+        AudioPad(4)(x)
 
 
 def test_waveform_is_wav2vecs():
