@@ -106,9 +106,22 @@ def _node(uses: list[Schema]) -> Schema:
             "with": {"type": ["object", "null"], "additionalProperties": plain},
             "repeat": _any({"type": ["integer", "null"]}, {"$ref": "#/$defs/reference"}),
             "tie": {"type": ["object", "null"], "additionalProperties": parameter},
+            "lora": {"type": ["object", "null"], "additionalProperties": _lora()},
         },
         required=["use"],
     )
+
+
+def _lora() -> Schema:
+    """A low-rank update of a linear map."""
+    reference = {"$ref": "#/$defs/reference"}
+    parts = {"type": "array", "items": {"type": "string"}, "minItems": 1, "description": "Parts that are updated"}
+    numbers = {
+        "rank": _any({"type": "integer", "minimum": 1}, reference),
+        "alpha": _any({"type": "number", "exclusiveMinimum": 0}, reference),
+        "dropout": _any({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, reference),
+    }
+    return {**_object({**numbers, "parts": parts}, ["rank"]), "description": "A low-rank update of a linear map"}
 
 
 def _uses(name: str) -> Schema:

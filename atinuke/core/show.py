@@ -86,8 +86,9 @@ def _edge(body: CheckedBody, wire: Wire, target: str, port: str) -> Edge:
 
 
 def short_settings(node: CheckedNode) -> str:
-    """The settings that the file gives: `d_model=384 causal layer=$index`."""
-    return " ".join(_setting(name, written, node.settings[name]) for name, written in node.node.settings.items())
+    """The settings that the file gives: `d_model=384 causal layer=$index`; and which linear maps have updates."""
+    settings = (_setting(name, written, node.settings[name]) for name, written in node.node.settings.items())
+    return " ".join([*settings, *(f"lora={name}" for name in node.lora)])
 
 
 def _setting(name: str, written: Any, value: Any) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from atinuke.compile.front import check_graph, open_graph
+from atinuke.compile.lora import merge
 from atinuke.compile.module import build
 from atinuke.compile.step import can_step, plan_steps
 from atinuke.core import dims
@@ -97,7 +98,9 @@ def open_run(folder: Path) -> Run:
     Raises:
         AtinukeError: see `open_model`; or it does not write texts, or its tokenizer is damaged.
     """
-    return writer(open_model(folder), folder)
+    found = open_model(folder)
+    merge(found.model)  # one product in place of three
+    return writer(found, folder)
 
 
 def writer(found: Trained, folder: Path) -> Run:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -15,9 +16,14 @@ from atinuke.compile.merge import merged
 from atinuke.compile.module import build, source_of
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.cost import components, count_parameters
+from atinuke.core.document import parse
 from atinuke.core.dump import dump
 from atinuke.core.errors import AtinukeError
+from atinuke.core.registry import Registry
+from atinuke.core.schema import json_schema
+from atinuke.core.show import short_settings
 from atinuke.core.spec import loads
+from atinuke.core.swap import swap
 from atinuke.plugins.linear import Linear
 
 LAYER = "H:     {use: attention.self,   in: norm1, with: {d_model: $d_model, heads: $heads, kv_heads: $kv_heads}LORA}"
@@ -119,6 +125,7 @@ def test_unmerge_is_exact() -> None:
     assert torch.equal(model(IDS).logits, before)
 
 
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     chosen=st.data(),
@@ -202,6 +209,20 @@ def test_what_cannot_be_is_told_with_its_line(lora: str, told: list[str], tmp_pa
         open_graph(str(tmp_path / "g.yaml"))
     assert all(text in str(error.value) for text in told), str(error.value)
     assert "g.yaml:12" in str(error.value)
+
+
+def test_editors_and_tables_know_updates() -> None:
+    schema = json_schema(Registry())
+    for text in (LORA, GRAPH.replace("LORA", ", lora: {qkv: {alpha: 2}}")):
+        errors = list(jsonschema.Draft202012Validator(schema).iter_errors(parse(text, "g").data))
+        assert bool(errors) == (text != LORA)
+    row = next(node for path, _, node in components(adapted()[0].body) if path == "stack.H")
+    assert short_settings(row).endswith("lora=qkv lora=output")
+
+
+def test_another_component_has_no_updates() -> None:
+    graph = swap(loads(LORA), "layer.H", "identity", {}, Registry())
+    assert not graph.blocks["layer"].nodes["H"].lora
 
 
 def test_a_block_has_no_linear_maps() -> None:

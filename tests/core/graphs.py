@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from atinuke.core.graph import Block, Graph, Input, Node, Range, Wire, frozen
+from atinuke.core.lora import frozen_lora
 from atinuke.core.names import RESERVED
 
 NAMES = (
@@ -29,6 +30,12 @@ SIZES = st.one_of(NAMES, st.integers(1, 99).map(str), NAMES.map("2*{}".format))
 WIRES = st.builds(Wire, NAMES, st.one_of(st.none(), NAMES))
 USES = st.from_regex(r"([a-z]{1,5}:)?[a-z]{1,6}(\.[a-z]{1,6})?", fullmatch=True)
 
+MAPS = st.lists(NAMES, min_size=1, max_size=2).map(".".join)
+UPDATES = st.fixed_dictionaries(
+    {"rank": st.integers(1, 9) | NAMES.map("${}".format)},
+    optional={"alpha": NUMBERS, "dropout": NUMBERS, "parts": st.lists(NAMES, max_size=2).map(tuple)},
+)
+
 
 @st.composite
 def inputs(draw: st.DrawFn) -> dict[str, Input]:
@@ -53,6 +60,7 @@ def nodes(draw: st.DrawFn, taken: set[str]) -> dict[str, Node]:
             settings=frozen(draw(st.dictionaries(NAMES, SETTINGS, max_size=3))),
             repeat=draw(st.one_of(st.none(), st.integers(1, 9), NAMES.map("${}".format).map(lambda t: t))),
             tie=frozen(draw(st.dictionaries(NAMES, st.tuples(NAMES, NAMES).map(".".join), max_size=1))),
+            lora=frozen_lora(draw(st.dictionaries(MAPS, UPDATES, max_size=2))),
         )
         for name in names
     }

@@ -1,6 +1,7 @@
 """Low-rank updates against PEFT itself: its models loaded by us, ours by it."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,14 @@ def _config(text: str, new: str) -> Callable[[Path], None]:
     return edit
 
 
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and an adapter of PEFT's."""
+    folder = tmp_path_factory.mktemp("bert")
+    theirs(folder, KINDS["bert"], r=2, target_modules=["query"])
+    return folder
+
+
 A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
 
 
@@ -219,21 +228,20 @@ A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
         (lambda folder: (folder / "adapter_config.json").unlink(), "cannot be read"),
     ],
 )
-def test_what_cannot_be_read_is_told(change: Callable[[Path], Any], told: str, tmp_path: Path) -> None:
-    theirs(tmp_path, KINDS["bert"], r=2, target_modules=["query"])
+def test_what_cannot_be_read_is_told(change: Callable[[Path], Any], told: str, bert: Path, tmp_path: Path) -> None:
+    shutil.copytree(bert / "peft", tmp_path / "peft")
     change(tmp_path / "peft")
     with pytest.raises(AtinukeError) as error:
-        import_adapter(tmp_path / "model", tmp_path / "peft", tmp_path / "ours")
+        import_adapter(bert / "model", tmp_path / "peft", tmp_path / "ours")
     assert re.search(told, str(error.value), re.S), str(error.value)
     assert not (tmp_path / "ours").exists()
 
 
-def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
-    theirs(tmp_path, KINDS["bert"], r=2, target_modules=["query"])
+def test_an_adapter_of_another_model_is_refused(bert: Path, tmp_path: Path) -> None:
     KINDS["gpt2"].save(tmp_path / "other")
     convert(tmp_path / "other", tmp_path / "gpt2")
     with pytest.raises(AtinukeError, match=r"adapts `bert\.encoder.*`, which is no linear map"):
-        import_adapter(tmp_path / "gpt2", tmp_path / "peft", tmp_path / "ours")
+        import_adapter(tmp_path / "gpt2", bert / "peft", tmp_path / "ours")
     with pytest.raises(AtinukeError, match="has no low-rank updates"):
         export_adapter(tmp_path / "gpt2", tmp_path / "again")
 
