@@ -142,6 +142,8 @@ def test_each_part_has_its_own_update(
     wanted = chosen.draw(st.lists(st.sampled_from(list(parts)), min_size=1, unique=True))
     base = Linear(5, sum(sizes), parts=parts).double()
     lora = LoRALinear(base, rank, alpha, wanted)
+    assert lora.weight is base.weight
+    assert lora.bias is base.bias
     nn.init.normal_(lora.lora_B)
     x = torch.randn(3, 5, dtype=torch.float64)
     downs, ups = iter(lora.lora_A.split(rank)), iter(lora.lora_B.split([parts[p] for p in parts if p in wanted]))

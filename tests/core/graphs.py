@@ -33,7 +33,11 @@ USES = st.from_regex(r"([a-z]{1,5}:)?[a-z]{1,6}(\.[a-z]{1,6})?", fullmatch=True)
 MAPS = st.lists(NAMES, min_size=1, max_size=2).map(".".join)
 UPDATES = st.fixed_dictionaries(
     {"rank": st.integers(1, 9) | NAMES.map("${}".format)},
-    optional={"alpha": NUMBERS, "dropout": NUMBERS, "parts": st.lists(NAMES, max_size=2).map(tuple)},
+    optional={
+        "alpha": st.integers(1, 99) | st.floats(0.5, 99),
+        "dropout": st.floats(0, 0.9),
+        "parts": st.lists(NAMES, min_size=1, max_size=2).map(tuple),
+    },
 )
 
 
