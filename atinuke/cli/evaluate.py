@@ -10,12 +10,13 @@ from atinuke.core.errors import fail
 
 if TYPE_CHECKING:
     from atinuke.pipelines.evaluate import Evaluation
-    from atinuke.pipelines.evaluate_task import TaskEvaluation
+    from atinuke.pipelines.evaluate_task import Scored, TaskEvaluation
     from atinuke.pipelines.scores.classes import ClassFigures
     from atinuke.pipelines.scores.numbers import NumberFigures
     from atinuke.pipelines.scores.reading import ReadingFigures
     from atinuke.pipelines.scores.retrieval import RetrievalFigures
     from atinuke.pipelines.scores.translation import TranslationFigures
+    from atinuke.pipelines.seeds import Summary
 
 OtherRows = Annotated[
     list[str],
@@ -31,7 +32,10 @@ NO_FILES: list[Path] = []  # typer copies it
 def evaluate(
     run: Annotated[
         Path,
-        typer.Argument(help="The folder of a run; or a file of a task's predictions, made by anybody.", metavar="RUN"),
+        typer.Argument(
+            help="A run, a model folder, or a folder of runs; or a file of a task's predictions, made by anybody.",
+            metavar="RUN",
+        ),
     ],
     sets: OtherRows = NONE,
     subsets: Annotated[
@@ -39,7 +43,8 @@ def evaluate(
     ] = False,
     beams: Annotated[int, typer.Option(help="Width of the search for what CTC reads.", min=1)] = 8,
     task: Annotated[
-        str | None, typer.Option(help="The task of predictions; or for a run, another one that has the same answers.")
+        str | None,
+        typer.Option(help="The task of predictions, or of any model; or for a run, another one of the same answers."),
     ] = None,
     data: Annotated[list[Path], typer.Option(help="A file of the task, instead of its validation.")] = NO_FILES,
     output: Annotated[
@@ -50,6 +55,11 @@ def evaluate(
     """Measure a run on its validation rows, or by its task: scores, slices and predictions."""
     if run.is_file():
         _evaluate_predictions(run, task, data, output, json)
+        return
+    if _holds_runs(run):
+        if subsets or output:
+            raise fail(f"--{'subsets' if subsets else 'output'} is for one run", where=str(run), fix="leave it out")
+        _evaluate_runs(run, task, data, sets, json)
         return
     if task or data or output or _is_of_task(run):
         if subsets:
@@ -78,6 +88,41 @@ def _is_of_task(run: Path) -> bool:
     return (run / RECIPE).is_file() and load_recipe(run / RECIPE).task is not None
 
 
+def _holds_runs(folder: Path) -> bool:
+    from atinuke.pipelines.pretrained.folder import is_model_folder
+    from atinuke.pipelines.seeds import runs_in
+    from atinuke.pipelines.train import RECIPE
+
+    return not (folder / RECIPE).is_file() and not is_model_folder(folder) and bool(runs_in(folder))
+
+
+def _evaluate_runs(folder: Path, task: str | None, data: list[Path], sets: list[str], json: bool) -> None:
+    from atinuke.pipelines.seeds import SUMMARY, evaluate_runs
+
+    found = evaluate_runs(folder, task, data, sets)
+    if json:
+        say_json(found.json())
+        return
+    _say_seeds(found)
+    say("", f"  wrote {folder / SUMMARY}")
+
+
+def _say_seeds(found: "Summary") -> None:
+    table = _table("task", "score", "mean", "95 % interval", "runs", "n")
+    for result in found.results:
+        for one in result.scores:
+            table.add_row(result.task, one.name, *_ends(one), str(len(result.folders)), f"{result.items:,}")
+    say(table)
+    if found.glue is not None:
+        say("", f"GLUE's average  {found.glue:.4f}")
+
+
+def _ends(one: "Scored") -> tuple[str, str]:
+    """A score and its interval; of one item there is none."""
+    ends = one.interval
+    return f"{ends.value:.4f}", "" if ends.low != ends.low else f"{ends.low:.4f} to {ends.high:.4f}"
+
+
 def _evaluate_task(
     run: Path, task: str | None, data: list[Path], sets: list[str], output: Path | None, json: bool
 ) -> None:
@@ -95,7 +140,7 @@ def _evaluate_predictions(file: Path, task: str | None, data: list[Path], output
 
 
 def _say_task(found: "TaskEvaluation", json: bool) -> None:
-    from atinuke.pipelines.evaluate_task import EVALUATION, ITEMS
+    from atinuke.pipelines.evaluations import EVALUATION, ITEMS
 
     if json:
         say_json(found.json())
@@ -106,8 +151,7 @@ def _say_task(found: "TaskEvaluation", json: bool) -> None:
     else:
         table = _table("score", "value", "95 % interval")
         for one in found.scores:
-            ends = one.interval
-            table.add_row(one.name, f"{ends.value:.4f}", f"{ends.low:.4f} to {ends.high:.4f}")
+            table.add_row(one.name, *_ends(one))
         say(table)
     if found.slices:
         names = [one.name for one in found.scores]

@@ -1,4 +1,4 @@
-"""Measures a trained run on the files of a task: scores with intervals, slices, and predictions.
+"""Measures a run or a model folder on the files of a task: scores with intervals, slices, and predictions.
 
 evaluation.json    scores of all items and of each slice, with the task's settings and the hashes of the files
 items.jsonl        an item a line: its prediction, and what it brings to each score
@@ -20,21 +20,24 @@ from rich.console import Console
 from rich.progress import track
 
 from atinuke.core.checked import CheckedGraph
+from atinuke.core.document import parse
 from atinuke.core.errors import fail
 from atinuke.pipelines import text
 from atinuke.pipelines.answers import numbers
 from atinuke.pipelines.encoding import Texts
+from atinuke.pipelines.evaluations import EVALUATION, ITEMS
 from atinuke.pipelines.feed_rows import require_sizes
-from atinuke.pipelines.feed_task import TEXT, Windows, open_windows, require_room
+from atinuke.pipelines.feed_task import TEXT, Windows, load_items, open_windows, require_room
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.run import Trained, open_model
 from atinuke.pipelines.scores.score import Score
+from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.significance import Interval, bootstrap
-from atinuke.pipelines.task import Item, Task
+from atinuke.pipelines.task import Item, Task, Untrained
 from atinuke.pipelines.train import RECIPE, TOKENIZER
 from atinuke.pipelines.validation import answer
 
-EVALUATIONS, EVALUATION, ITEMS = "evaluations", "evaluation.json", "items.jsonl"
+EVALUATIONS = "evaluations"
 LABEL = "label"
 DIGITS = re.compile(r"\d+")
 
@@ -80,9 +83,9 @@ class TaskEvaluation:
         """Plain data; what is not a number is null."""
         slices: dict[str, dict[str, Any]] = {}
         for one in self.slices:
-            slices.setdefault(one.by, {})[one.value] = {"items": one.items, "scores": _plain(one.scores)}
+            slices.setdefault(one.by, {})[one.value] = {"items": one.items, "scores": plain(one.scores)}
         told = {"run": self.run, "step": self.step, "task": self.task.model_dump(mode="json"), "data": dict(self.data)}
-        found = {"items": self.items, "scores": _plain(self.scores), "slices": slices}
+        found = {"items": self.items, "scores": plain(self.scores), "slices": slices}
         return {**told, **found, "predictions": list(self.predictions)}
 
 
@@ -96,7 +99,8 @@ def evaluate_task(
     console: Console | None = None,
 ) -> TaskEvaluation:
     """Measures the run in a folder by its task, or by another with the same answers, on the files `data`, or else on
-    those of the recipe's `validation`; `overrides` may change the settings of the task.
+    those of the recipe's `validation`; `overrides` may change the settings of the task. A task that trains nothing may
+    be asked of any run or model folder.
 
     Writes the folder `output`, or else `evaluations/TASK/FILE` in that of the run, whole or not at all.
 
@@ -109,14 +113,19 @@ def evaluate_task(
     changes = [*overrides, *([f"task.name={task}"] if task else [])]
     if data:
         changes.append(f"task.validation={json.dumps([str(file.resolve()) for file in data])}")
-    asked = _asked(run.recipe, folder, changes)
-    texts = Texts.load(folder / TOKENIZER)
-    require_room(run.checked, texts)
-    windows = open_windows(asked, asked.validation, texts, run.checked, console, gold=False)
-    predictions = _predict(run, asked, windows, console)
+    asked = _untrained(folder, changes) if _trains_nothing(task) else _asked(run.recipe, folder, changes)
+    items: Sequence[Item]
+    if isinstance(asked, Untrained):
+        items = load_items(asked, asked.validation)
+        predictions = asked.predict(run, folder, items, console)
+    else:
+        texts = Texts.load(folder / TOKENIZER)
+        require_room(run.checked, texts)
+        windows = open_windows(asked, asked.validation, texts, run.checked, console, gold=False)
+        items, predictions = windows.items, _predict(run, asked, windows, console)
     where = output or folder / EVALUATIONS / asked.name.replace(":", "-") / _stem(text.find(asked.validation))
-    official = asked.files(windows.items, predictions)
-    return _measured((str(folder), run.step), asked, windows.items, predictions, where, official)
+    official = asked.files(items, predictions)
+    return _measured((str(folder), run.step), asked, items, predictions, where, official)
 
 
 def evaluate_predictions(file: Path, task: str, data: Sequence[Path], *, output: Path | None = None) -> TaskEvaluation:
@@ -156,6 +165,30 @@ def _measured(
     return found
 
 
+class _Settings(Section):
+    """What `--task` and `--set` say of a task that no recipe has."""
+
+    task: Task
+
+
+def _trains_nothing(task: str | None) -> bool:
+    return task is not None and issubclass(Task.named(task), Untrained)
+
+
+def _untrained(folder: Path, changes: Sequence[str]) -> Task:
+    """A task as it is asked of any model."""
+    asked = read(_Settings, parse("{}"), changes).task
+    if asked.train:
+        raise fail(f"{asked.name} trains nothing", where="task.train", fix="leave it out")
+    _require_files(asked, folder)
+    return asked
+
+
+def _require_files(asked: Task, folder: Path) -> None:
+    if not asked.validation:
+        raise fail("there is nothing to measure it on", where=str(folder), fix="name a file: --data FILE")
+
+
 def _asked(recipe: Recipe, folder: Path, changes: Sequence[str]) -> Task:
     """The task that is to be measured, with its files."""
     trained = recipe.task
@@ -171,8 +204,7 @@ def _asked(recipe: Recipe, folder: Path, changes: Sequence[str]) -> Task:
     if asked.answers != trained.answers:
         told = f"{trained.name} answers {trained.answers}", f"{asked.name} asks for {asked.answers}"
         raise fail(f"a run of {trained.name} cannot answer {asked.name}", *told, where=str(folder))
-    if not asked.validation:
-        raise fail("there is nothing to measure it on", where=str(folder), fix="name a file: --data FILE")
+    _require_files(asked, folder)
     return asked
 
 
@@ -267,7 +299,9 @@ def _write(found: TaskEvaluation, files: Mapping[str, str]) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _plain(scores: Sequence[Scored]) -> dict[str, Any]:
+def plain(scores: Sequence[Scored]) -> dict[str, Any]:
+    """Scores as plain data, by name; what is not a number is null."""
+
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
@@ -277,6 +311,7 @@ def _plain(scores: Sequence[Scored]) -> dict[str, Any]:
             "low": number(one.interval.low),
             "high": number(one.interval.high),
             "units": one.interval.units,
+            "runs": one.interval.runs,
             "kind": one.kind,
         }
         for one in scores

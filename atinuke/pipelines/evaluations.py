@@ -2,7 +2,7 @@
 kind of each score, `items.jsonl` has what each item brings to each. So neither task nor run is needed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ EVALUATION, ITEMS = "evaluation.json", "items.jsonl"
 @dataclass(frozen=True)
 class Evaluated:
     """What each of the `ids` brings to each score, in their order, and the group that it hangs together with; "" is
-    none. `folder` is where it stands."""
+    none. `folder` is where it stands, and `data` are the files that it was measured on, with their SHA-256."""
 
     folder: Path
     task: str
+    data: Mapping[str, str]
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     scores: tuple[Score, ...]
@@ -58,7 +59,7 @@ def read(folder: Path) -> Evaluated:
     Raises:
         AtinukeError: it is unreadable or none, has no scores, or an id is there twice.
     """
-    task, kinds = _heading(folder / EVALUATION)
+    task, data, kinds = _heading(folder / EVALUATION)
     file = folder / ITEMS
     ids: dict[str, Place] = {}
     groups: list[str] = []
@@ -86,7 +87,7 @@ def read(folder: Path) -> Evaluated:
         found = tuple(Score(name, kind, np.array(brought[name], np.float64)) for name, kind in kinds.items())
     except AtinukeError as error:
         raise fail(error.mistakes[0].what, *error.mistakes[0].details, where=str(file)) from None
-    return Evaluated(folder, task, tuple(ids), tuple(groups), found)
+    return Evaluated(folder, task, data, tuple(ids), tuple(groups), found)
 
 
 def aligned(first: Evaluated, other: Evaluated) -> Evaluated:
@@ -109,7 +110,7 @@ def aligned(first: Evaluated, other: Evaluated) -> Evaluated:
     order = [places[name] for name in first.ids]
     by_name = {score.name: score for score in other.scores}
     scores = tuple(Score(one.name, one.kind, by_name[one.name].rows[order]) for one in first.scores)
-    return Evaluated(other.folder, other.task, first.ids, first.groups, scores)
+    return Evaluated(other.folder, other.task, other.data, first.ids, first.groups, scores)
 
 
 def _unlike(a: dict[str, str], b: dict[str, str]) -> Sequence[str]:
@@ -123,15 +124,15 @@ def _unlike(a: dict[str, str], b: dict[str, str]) -> Sequence[str]:
     return [*lines, f"{differs!r} is {a[differs]!r} there, {b[differs]!r} here"] if differs is not None else lines
 
 
-def _heading(file: Path) -> tuple[str, dict[str, str]]:
-    """The name of the task, and the kind of each score."""
+def _heading(file: Path) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The name of the task, the files that it was measured on, and the kind of each score."""
     try:
         told: Any = json.loads("".join(text.lines(file)))
-        task, scores = told["task"]["name"], told["scores"]
+        task, data, scores = told["task"]["name"], dict(told["data"]), told["scores"]
         kinds = {str(name): str(score["kind"]) for name, score in scores.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise fail("is no evaluation of a task", where=str(file)) from None
     if not kinds:
         fix = "evaluate on files that say what is right"
         raise fail("has no scores", where=str(file), fix=fix)
-    return str(task), kinds
+    return str(task), data, kinds

@@ -61,14 +61,11 @@ class Windows:
         return {name: tensor for name, tensor in batch.items() if name in self._inputs}
 
 
-def open_windows(
-    task: Task, files: Sequence[str], texts: Texts, checked: CheckedGraph, console: Console, gold: bool
-) -> Windows:
-    """The windows of all items of files.
+def load_items(task: Task, files: Sequence[str]) -> list[Item]:
+    """The items of all files.
 
     Raises:
-        AtinukeError: a file is missing or not of the task's format, two have one id, or `gold` is asked for and an item
-            has none.
+        AtinukeError: a file is missing or not of the task's format, or two have one id.
     """
     found = text.find(files)
     items: list[Item] = []
@@ -79,11 +76,23 @@ def open_windows(
             if of.setdefault(item.id, file) != file:
                 raise fail(f"has the id `{item.id}`, as {of[item.id]} has", where=item.where)
         items += loaded
+    return items
+
+
+def open_windows(
+    task: Task, files: Sequence[str], texts: Texts, checked: CheckedGraph, console: Console, gold: bool
+) -> Windows:
+    """The windows of all items of files.
+
+    Raises:
+        AtinukeError: see `load_items`; or `gold` is asked for and an item has none.
+    """
+    items = load_items(task, files)
     for item in items if gold else ():
         if item.gold is None:
             fix = "name a file with answers; one without is for `atinuke evaluate`"
             raise fail("does not say what is right", where=item.where, fix=fix)
-    return Windows(task, items, texts, frozenset(checked.graph.inputs), console, fingerprint(found))
+    return Windows(task, items, texts, frozenset(checked.graph.inputs), console, fingerprint(text.find(files)))
 
 
 def tokenizer_of(recipe: Recipe) -> Path:

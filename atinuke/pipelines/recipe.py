@@ -31,7 +31,7 @@ from atinuke.pipelines.objective import Objective
 from atinuke.pipelines.objective_text import Causal
 from atinuke.pipelines.rows import Source
 from atinuke.pipelines.section import Section, read
-from atinuke.pipelines.task import Task
+from atinuke.pipelines.task import Task, Untrained
 from atinuke.pipelines.text import Split
 from atinuke.runtime.tokenizer import END_OF_TEXT
 
@@ -213,6 +213,8 @@ class Recipe(Section):
     def _task_is_whole(self) -> Self:
         if self.task is None:
             return self
+        if isinstance(self.task, Untrained):
+            raise ValueError(f"`task` {self.task.name} trains nothing: `atinuke evaluate RUN --task {self.task.name}`")
         if not self.task.train:
             raise ValueError("`task.train` is missing")
         if "objective" in self.model_fields_set and self.objective != self.task.objective():

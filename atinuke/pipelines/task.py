@@ -17,12 +17,13 @@ batch. What it brings to a score are a few numbers, so that the score can be had
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
+from rich.console import Console
 
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.component import Choice
@@ -34,6 +35,9 @@ from atinuke.pipelines.objective import Objective
 from atinuke.pipelines.sampler import IGNORED, Batch
 from atinuke.pipelines.scores.score import Score
 from atinuke.pipelines.section import Chosen
+
+if TYPE_CHECKING:
+    from atinuke.pipelines.run import Trained
 
 Array = NDArray[Any]
 Files = Annotated[
@@ -154,6 +158,27 @@ class Task(Chosen):
             AtinukeError: it is not of that format, or its ids are not those of the items.
         """
         raise fail(f"predictions for {self.name} cannot be read", where=str(file), fix="evaluate the run itself")
+
+
+class Untrained(Task):
+    """A task that asks what a model says by itself, as texts that it writes: any run or model folder that can is
+    measured as it is, and nothing is trained for it.
+
+    `batch` items go through the model at once; `length` is that of the longest text of the model in tokens.
+    """
+
+    batch: Positive = 8
+
+    def predict(self, run: "Trained", folder: Path, items: Sequence[Item], console: Console) -> list[Any]:
+        """The prediction for each item, as JSON can hold it, of the model in a folder.
+
+        Raises:
+            AtinukeError: the model cannot be asked, or gives what is no number.
+        """
+        raise NotImplementedError
+
+    def files(self, items: Sequence[Item], predictions: Sequence[Any]) -> dict[str, str]:
+        return {}
 
 
 def in_order(file: Path, said: Mapping[str, Any], items: Sequence[Item]) -> list[Any]:

@@ -201,6 +201,7 @@ TASKS = (
     ("squad", "squad:SQuAD", "Where in a text is the answer? (v1.1)"),
     ("squad2", "squad:SQuAD2", "Where in a text is the answer, if anywhere? (v2.0)"),
     ("srl", "srl:SRL", "Who did what to whom? (CoNLL-2005, CoNLL-2012, Universal PropBank)"),
+    ("perplexity", "perplexity:Perplexity", "How probable does a decoder find texts?"),
 )
 
 BACKENDS = (

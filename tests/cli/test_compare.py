@@ -13,7 +13,7 @@ N = 300
 def write(folder: Path, right: Sequence[float], task: str = "rte", order: int = 1, **more: object) -> Path:
     folder.mkdir(parents=True)
     scores = {"accuracy": {"value": float(np.mean(right)), "kind": "mean"}}
-    (folder / "evaluation.json").write_text(json.dumps({"task": {"name": task}, "scores": scores}))
+    (folder / "evaluation.json").write_text(json.dumps({"task": {"name": task}, "data": {}, "scores": scores}))
     items = [{"id": str(i), **more, "prediction": "x", "scores": {"accuracy": [one, 1]}} for i, one in enumerate(right)]
     (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items[::order]))
     return folder
