@@ -32,6 +32,7 @@ from atinuke.core.names import close
 from atinuke.core.override import override
 from atinuke.core.registry import Registry
 from atinuke.pipelines.checkpoint import weights
+from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.fields import Chat, Field, mask_name, segments_name
 from atinuke.pipelines.fields import Text as FieldOfText
 from atinuke.pipelines.objective_labels import CTC, Classification
@@ -41,6 +42,7 @@ from atinuke.pipelines.quality import with_quality
 from atinuke.pipelines.real import real_inputs
 from atinuke.pipelines.recipe import Recipe
 from atinuke.pipelines.run import Trained, open_model, writer
+from atinuke.pipelines.task import Task
 from atinuke.pipelines.train import RECIPE, TOKENIZER
 from atinuke.runtime import bundle as layout
 from atinuke.runtime.archive import pack
@@ -88,6 +90,10 @@ def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ())
     text = _text(run, folder)
     if run.made is None:
         return Subject(checked, model, text, tokenizer)
+    if task := run.made.task:
+        fields = _fields_of_task(run, task, folder / TOKENIZER)
+        tokenizer = folder / TOKENIZER if fields else None
+        return Subject(checked, model, text, tokenizer, fields, task.classes, (run, folder))
     return Subject(checked, model, text, tokenizer, _fields(run), _classes(run), (run, folder))
 
 
@@ -121,6 +127,15 @@ def _fields(run: Trained) -> dict[str, dict[str, Any]]:
     read = {name: field for name, field in (rows.fields if rows else {}).items() if name in run.checked.graph.inputs}
     # The runtime has no chat templates: it writes from a prompt that is one text.
     return {name: _field(name, field, run.recipe) for name, field in read.items() if not isinstance(field, Chat)}
+
+
+def _fields_of_task(run: Trained, task: Task, tokenizer: Path) -> dict[str, dict[str, Any]]:
+    """How the inputs of a task are read, as far as the graph has them."""
+    inputs = run.checked.graph.inputs
+    found = {name: dict(field) for name, field in task.reads(Texts.load(tokenizer)).items() if name in inputs}
+    for field in found.values():
+        field.update({key: None for key in ("segments", "mask") if field.get(key) not in inputs})
+    return found
 
 
 def _field(name: str, field: Field, recipe: Recipe) -> dict[str, Any]:

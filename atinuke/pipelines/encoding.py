@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -120,6 +121,20 @@ class Texts:
     def parts_pairs(self) -> bool:
         """Whether anything stands between the two texts of a pair."""
         return len(self._templates[True].around[1][0]) > 0
+
+    def template(self, pair: bool, between: int | None = None) -> dict[str, Any]:
+        """What `join` puts around texts, in the words of a bundle's fields; `between` is the token that stands between
+        two where the tokenizer puts nothing there."""
+        found = self._templates[pair]
+        around = [[ids.tolist(), segments.tolist()] for ids, segments in found.around]
+        if pair and between is not None and not self.parts_pairs:
+            around[1] = [[between], [found.texts[1]]]
+        return {"around": around, "texts": list(found.texts)}
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The names of the special tokens."""
+        return tuple(one.content for one in self._inner.get_added_tokens_decoder().values() if one.special)
 
     def join(self, first: Pieces, second: Pieces | None = None) -> Encoded:
         """One text, or a pair, with the special tokens around it."""

@@ -167,6 +167,8 @@ def _test(run: tuple[Trained, Path, CheckedGraph], runner: Runner) -> tuple[Test
     trained, folder, checked = run
     trained = replace(trained, checked=checked)
     recipe = trained.recipe
+    if recipe.task:
+        return None, "none: builds are not measured by a task"
     section, thing = ("rows", "rows") if recipe.rows else ("data", "texts")
     if not (recipe.rows.validation if recipe.rows else recipe.data and _held_out(recipe.data)):
         fix = f"to have it, name {thing} in `{section}.validation` of {folder / RECIPE} and compile again"

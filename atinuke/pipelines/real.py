@@ -13,11 +13,13 @@ from atinuke.compile.programs import Program
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import AtinukeError, fail
 from atinuke.pipelines.collate import collate
+from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.examples import Example
 from atinuke.pipelines.feed_rows import require_sizes
 from atinuke.pipelines.fields import decode
 from atinuke.pipelines.rows import open_rows
 from atinuke.pipelines.run import Trained, writer
+from atinuke.pipelines.task import Task
 from atinuke.pipelines.text import documents, find
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.train import TOKENIZER
@@ -41,7 +43,10 @@ def real_inputs(
     wanted |= {programs["decode"].interface.inputs[0].name} if "decode" in programs else set()
     try:
         rows = min(max(ROWS, axis.low), axis.high)
-        given, what = _rows(run, folder, checked, rows) if run.recipe.rows else _texts(run, folder, rows)
+        if run.recipe.task:
+            given, what = _items(run.recipe.task, run, folder, rows)
+        else:
+            given, what = _rows(run, folder, checked, rows) if run.recipe.rows else _texts(run, folder, rows)
         require_sizes(checked, given)
         lacking = sorted(wanted - given.keys())
         if lacking:
@@ -79,6 +84,16 @@ def _rows(run: Trained, folder: Path, checked: CheckedGraph, count: int) -> tupl
     if not found:
         raise fail("no row fits the axes")
     return batch(found), f"{len(found)} {name} rows"
+
+
+def _items(task: Task, run: Trained, folder: Path, count: int) -> tuple[dict[str, Tensor], str]:
+    """The first windows of a task's files."""
+    files, name = (task.validation, "validation") if task.validation else (task.train, "training")
+    texts = Texts.load(folder / TOKENIZER)
+    windows = [window for item in task.load(find(files)[0])[:count] for window in task.encode(item, texts)][:count]
+    batch = task.collate(windows)
+    given = {name: tensor for name, tensor in batch.items() if name in run.checked.graph.inputs}
+    return given, f"the first {len(windows)} windows of the {name} files"
 
 
 def _texts(run: Trained, folder: Path, count: int) -> tuple[dict[str, Tensor], str]:

@@ -143,6 +143,16 @@ class Task(Chosen):
         the positions that were filled up."""
         raise NotImplementedError
 
+    def reads(self, texts: Texts) -> dict[str, dict[str, Any]]:
+        """How a deployed model reads what people have, by input, in the words of a bundle's fields (see
+        `atinuke.runtime.fields`); nothing where it takes arrays."""
+        return {}
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The names of the last axis of an output, by output."""
+        return {}
+
     def score(self, items: Sequence[Item], predictions: Sequence[Any]) -> tuple[Score, ...]:
         """What each item, with its gold, brings to each score; the score that the task is known by comes first."""
         raise NotImplementedError

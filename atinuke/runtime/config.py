@@ -60,8 +60,9 @@ def read_fields(value: Value, programs: Mapping[str, Interface]) -> dict[str, di
         if name not in inputs:
             raise field.wrong("of an input that a program has")
         kind = field.mapping().get("name", Value(None, field.file, f"{field.path}.name")).choice(_FIELDS)
-        told = field.record("name", *_FIELDS[kind])
-        found[name] = {"name": kind, **{key: read(told[key]) for key, read in _FIELDS[kind].items()}}
+        known = {key: read for key, read in _FIELDS[kind].items() if key not in _LATER or key in field.mapping()}
+        told = field.record("name", *known)
+        found[name] = {"name": kind, **{key: read(told[key]) for key, read in known.items()}}
     return found
 
 
@@ -161,6 +162,24 @@ def _names(value: Value) -> list[str]:
     return [one.text() for one in value.items(2)]
 
 
+def _template(value: Value) -> dict[str, Any]:
+    """What stands around one text, or around and between two, and the segment of each."""
+
+    def numbers(value: Value) -> list[int]:
+        return [one.whole(0) for one in value.items(0)]
+
+    told = value.record("around", "texts")
+    texts = told["texts"].items(1, 2)
+    around = [
+        [numbers(one) for one in part.items(2, 2)] for part in told["around"].items(len(texts) + 1, len(texts) + 1)
+    ]
+    for part, (ids, segments) in zip(told["around"].items(), around, strict=True):
+        if len(ids) != len(segments):
+            raise part.wrong("tokens and as many segments")
+    return {"around": around, "texts": [one.whole(0) for one in texts]}
+
+
+_LATER = ("template",)  # what older bundles lack
 _OPTIONAL = {"optional": Value.flag}
 _MASKED = {"multiple": Value.whole, "mask": _maybe(_name), **_OPTIONAL}
 _FIELDS: dict[str, dict[str, Callable[[Value], Any]]] = {
@@ -177,6 +196,7 @@ _FIELDS: dict[str, dict[str, Callable[[Value], Any]]] = {
         "length": Value.whole,
         "cut": Value.flag,
         "end_of_text": _maybe(Value.text),
+        "template": _maybe(_template),
         **_MASKED,
     },
     "class": {"classes": _maybe(_names), **_OPTIONAL},

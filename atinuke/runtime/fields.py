@@ -2,7 +2,8 @@
 
 A field is what a recipe's field is (`atinuke.pipelines.fields`), without the columns of a table. Its `mask` and
 `segments` are the names of further inputs, or null; a text that is a `pair` takes two texts a row; `end_of_text` is
-that of the tokenizer, and null where a text is read as bytes.
+that of the tokenizer, and null where a text is read as bytes. A text with a `template` has its special tokens
+around it: `around` are tokens and segments before, between and behind one or two texts, `texts` the segment of each.
 """
 
 import math
@@ -37,6 +38,8 @@ def read(field: Field, value: object, tokenizer: Tokenizer | None) -> Array:
             own = tokenizer if field["end_of_text"] is not None else None
             texts = list(value) if field["pair"] and isinstance(value, Sequence) else [value]
             found = [tokens(text, own) for text in texts]
+            if template := field.get("template"):
+                return framed(found, field["length"], template, field["segments"] is not None)
             end = own.end_of_text if own else None
             return joined(found, field["length"], field["cut"], field["segments"] is not None, end)
         case "number":
@@ -103,6 +106,32 @@ def joined(texts: Sequence[Array], length: int, cut: bool, segments: bool, end_o
     first, second = first[:most], second[: room - min(len(first), most)]
     whole = np.concatenate([first, [end_of_text], second])
     return np.stack([whole, np.arange(len(whole)) > len(first)]).astype(np.int64)
+
+
+def framed(texts: Sequence[Array], length: int, template: Mapping[str, Any], segments: bool) -> Array:
+    """One text, or two, with a template's special tokens around them, in at most `length` tokens: int64 `[tokens]`, or
+    with segments `[2, tokens]`. What is too long loses its end, the longer of two first.
+
+    Raises:
+        AtinukeError: the template is for another number of texts, or leaves no room for them.
+    """
+    wanted = len(template["texts"])
+    if len(texts) != wanted:
+        raise fail(f"is of {wanted} texts", f"got {len(texts)}")
+    around = [np.array(part, np.int64).reshape(2, -1) for part in template["around"]]
+    room = length - sum(part.shape[1] for part in around)
+    if room < wanted:
+        raise fail("`length` has no room for a text", f"it is {length}", fix="compile a run with a larger one")
+    if wanted == 2:
+        most = max(room // 2, room - len(texts[1]))
+        texts = [texts[0][:most], texts[1]]
+        room -= len(texts[0])
+    kept = [*texts[:-1], texts[-1][:room]]
+    parts = [around[0]]
+    for text, segment, behind in zip(kept, template["texts"], around[1:], strict=True):
+        parts += [np.stack([text, np.full_like(text, segment)]), behind]
+    whole: Array = np.concatenate(parts, 1)
+    return whole if segments else whole[0]
 
 
 def number(value: object) -> Array:

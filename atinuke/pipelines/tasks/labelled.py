@@ -17,7 +17,7 @@ from atinuke.pipelines.objective import Objective, node
 from atinuke.pipelines.objective_labels import Classification, Regression
 from atinuke.pipelines.scores.glue import accuracy
 from atinuke.pipelines.scores.score import Score
-from atinuke.pipelines.task import LABELS, Array, Item, Task, Window, in_order
+from atinuke.pipelines.task import LABELS, MASK, Array, Item, Task, Window, in_order
 from atinuke.pipelines.tasks.columns import Found, Layout, read
 
 LOGITS, VALUES = "logits", "values"
@@ -128,6 +128,29 @@ class Labelled(Task):
     def decode(self, item: Item, windows: Sequence[Window], outputs: Sequence[Mapping[str, Array]]) -> Any:
         return list(self.labels.values())[int(outputs[0][LOGITS].argmax())]
 
+    def reads(self, texts: Texts) -> dict[str, dict[str, Any]]:
+        if not texts.special:
+            return {}
+        pair = len(self.layouts[0].texts) > 1
+        between = None if self.between is None else texts.token(self.between)
+        field = {
+            "name": "text",
+            "pair": pair,
+            "segments": "segment_ids",
+            "length": self.length,
+            "cut": True,
+            "end_of_text": texts.special[-1],  # a name that opens the tokenizer; the template has the tokens
+            "template": texts.template(pair, between),
+            "multiple": 1,
+            "mask": MASK,
+            "optional": False,
+        }
+        return {"input_ids": field}
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        return {LOGITS: tuple(self.labels.values())}
+
     def score(self, items: Sequence[Item], predictions: Sequence[Any]) -> tuple[Score, ...]:
         names = list(self.labels.values())
         return self.scores(np.array([one.gold for one in items]), np.array([names.index(one) for one in predictions]))
@@ -191,6 +214,10 @@ class Rated(Labelled):
     @property
     def answers(self) -> object:
         return self.low, self.high
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        return {}
 
     def objective(self) -> Objective:
         return Regression(name="regression")
