@@ -202,6 +202,8 @@ TASKS = (
     ("squad2", "squad:SQuAD2", "Where in a text is the answer, if anywhere? (v2.0)"),
     ("srl", "srl:SRL", "Who did what to whom? (CoNLL-2005, CoNLL-2012, Universal PropBank)"),
     ("perplexity", "perplexity:Perplexity", "How probable does a decoder find texts?"),
+    ("transcription", "written:Transcription", "What is said in a sound?"),
+    ("translation", "written:Translation", "What is a text in another language?"),
 )
 
 BACKENDS = (
