@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch._inductor import config
 
 from atinuke.compile.backends.aot import AotBuilder
 from atinuke.compile.samples import draw
@@ -11,11 +12,17 @@ from atinuke.core.errors import AtinukeError
 from atinuke.runtime.aot import AotRunner
 from tests.compile.deploying import Tiny, feeds_of
 
+QUICK = {  # g++ spends its time on the program, not on headers that nothing else would share
+    "aot_inductor.precompile_headers": False,
+    "aot_inductor.compile_wrapper_opt_level": "O0",
+}
+
 
 @pytest.mark.slow
 def test_a_decoder_step_in_half_precision(tmp_path: Path) -> None:
     tiny = Tiny("gpt2", only=["decode"])
-    AotBuilder().build(tiny.work("bf16"), tmp_path)
+    with config.patch(QUICK):
+        AotBuilder().build(tiny.work("bf16"), tmp_path)
     runner = AotRunner(tmp_path, tiny.interfaces, tiny.axes, "bf16")
     assert tiny.worst(runner, 0, 3) < 2e-2
 

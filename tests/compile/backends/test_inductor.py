@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor import config
 
 from atinuke.compile.backends.inductor import InductorBuilder
 from atinuke.core.errors import AtinukeError
@@ -35,7 +36,8 @@ def test_a_decoder_is_compiled_once_for_all_sizes(tmp_path: Path, kept: Path) ->
     folder = place(Tiny("gpt2"), tmp_path, "bf16")
     runner = InductorRunner(folder, Tiny("gpt2").interfaces, tiny.axes, "bf16")
     before = counters["stats"]["unique_graphs"]
-    assert tiny.worst(runner, 0, 1, 2, 5) < 2e-2
+    with config.patch(cpp_cache_precompile_headers=False):  # nothing else would share them
+        assert tiny.worst(runner, 0, 1, 2, 5) < 2e-2
     assert counters["stats"]["unique_graphs"] == before + 1
     assert any(kept.rglob("*.so"))
     assert not any(path.suffix != ".json" for path in folder.iterdir())  # nothing of it is in the bundle
