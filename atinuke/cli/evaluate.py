@@ -66,8 +66,9 @@ def evaluate(
             raise fail("--subsets are for runs of rows", fix="leave it out")
         _evaluate_task(run, task, data, sets, output, json)
         return
-    from atinuke.pipelines.evaluate import CONFUSION, EVALUATION, SUBSETS
+    from atinuke.pipelines.evaluate import CONFUSION, SUBSETS
     from atinuke.pipelines.evaluate import evaluate as measure
+    from atinuke.pipelines.evaluations import EVALUATION, ITEMS
     from atinuke.pipelines.scores.classes import ClassFigures
 
     found = measure(run, sets, subsets=subsets, beams=beams)
@@ -78,7 +79,7 @@ def evaluate(
     _say_figures(found)
     pictures = [CONFUSION] if isinstance(found.figures, ClassFigures) else []
     pictures += [SUBSETS] if found.subsets else []
-    say("", *(f"  wrote {run / name}" for name in (EVALUATION, *pictures)))
+    say("", *(f"  wrote {run / name}" for name in (EVALUATION, ITEMS, *pictures)))
 
 
 def _is_of_task(run: Path) -> bool:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive,
 from atinuke.pipelines.part import part
 from atinuke.pipelines.sampler import IGNORED, Batch
 from atinuke.pipelines.scores.classes import ClassFigures, class_figures
+from atinuke.pipelines.scores.glue import correlation
 from atinuke.pipelines.scores.numbers import NumberFigures, number_figures
-from atinuke.pipelines.scores.reading import ReadingFigures, reading
-from atinuke.pipelines.scores.retrieval import RetrievalFigures, retrieval
+from atinuke.pipelines.scores.reading import ReadingFigures, label_errors, reading
+from atinuke.pipelines.scores.retrieval import RetrievalFigures, ranks, recalls, retrieval
+from atinuke.pipelines.scores.score import Score
 from atinuke.pipelines.scores.share import Share, share
-from atinuke.pipelines.scores.translation import TranslationFigures, translation
+from atinuke.pipelines.scores.translation import TranslationFigures, bleu, chrf, translation
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.validation import Validation, answer, batch_of, groups
 
@@ -43,6 +45,18 @@ class Subset:
     accuracy: Share
 
 
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Answered(Generic[Found]):
+    """The figures of all rows; what was said for each row, as JSON can hold it, and what it brings to each score."""
+
+    figures: Found
+    said: Sequence[Any]
+    scores: tuple[Score, ...]
+
+
 @dataclass(frozen=True)
 class Way:
     """How rows go through the model: `size` at a time, with a progress bar on the console."""
@@ -53,7 +67,7 @@ class Way:
 
 def classification(
     held: Validation, objective: Classification, subsets: bool, way: Way
-) -> tuple[ClassFigures, tuple[Subset, ...]]:
+) -> tuple[Answered[ClassFigures], tuple[Subset, ...]]:
     """The figures of all rows; with `subsets`, the accuracy for every set of optional fields that are shown too."""
     name, fields = objective.scores, held.examples.fields
     names = classes_of(held, name, objective.labels)
@@ -70,10 +84,12 @@ def classification(
                 output = answer(held.run, batch_of(held.run, view, fields))
                 counter.add(view, numbers(getattr(output, name), name))
     found = tuple(Subset(some, part.accuracy()) for some, part in zip(chosen, parts, strict=True))
-    return class_figures(*whole.found(), names), found
+    said = [[names[one] for one in row] for row in whole.said]
+    scores = (Score("accuracy", "mean", whole.rows()),)
+    return Answered(class_figures(*whole.found(), names), said, scores), found
 
 
-def regression(held: Validation, objective: Regression, way: Way) -> NumberFigures:
+def regression(held: Validation, objective: Regression, way: Way) -> Answered[NumberFigures]:
     """The figures of all rows."""
     name = objective.values
     right: list[Any] = []
@@ -81,11 +97,15 @@ def regression(held: Validation, objective: Regression, way: Way) -> NumberFigur
     for examples, output in answers(held, way):
         right += [example[objective.labels] for example in examples]
         said.append(numbers(getattr(output, name), name))
-    return number_figures(np.array(right, np.float64).reshape(-1), np.concatenate(said).reshape(-1))
+    a, b = np.array(right, np.float64).reshape(-1), np.concatenate(said).reshape(-1)
+    off = Score("absolute error", "rate", np.stack([np.abs(a - b), np.ones_like(a)], 1))
+    return Answered(
+        number_figures(a, b), b.tolist(), (correlation("pearson", a, b), correlation("spearman", a, b), off)
+    )
 
 
-def contrastive(held: Validation, objective: Contrastive, way: Way) -> RetrievalFigures:
-    """The figures over all rows at once.
+def contrastive(held: Validation, objective: Contrastive, way: Way) -> Answered[RetrievalFigures]:
+    """The figures over all rows at once; what is said is the rank of the best right one, on both sides.
 
     Two rows have the same thing on a side where all values of the fields that it is made from are identical, such as
     one text of several pictures: these count as right for each other. Rows that lack a side are left out.
@@ -104,10 +124,14 @@ def contrastive(held: Validation, objective: Contrastive, way: Way) -> Retrieval
     if not things[0]:
         raise fail("no row has both sides", where="rows.validation")
     first, second = map(np.concatenate, vectors)
-    return retrieval(first, second, *things)
+    there, back = ranks(first, second, *things)
+    scores = (*recalls("", there), *recalls(" back", back))
+    return Answered(retrieval(first, second, *things), list(zip(there, back, strict=True)), scores)
 
 
-def read(objective: CTC, names: Sequence[str], beams: int, pairs: Pairs) -> tuple[ReadingFigures, ...]:
+def read(
+    objective: CTC, names: Sequence[str], beams: int, pairs: Pairs
+) -> Answered[tuple[ReadingFigures, ReadingFigures]]:
     """Both ways of reading: the likeliest alignment, and the likeliest labels. The blank is the last class unless the
     objective says otherwise."""
     right: list[tuple[int, ...]] = []
@@ -121,10 +145,12 @@ def read(objective: CTC, names: Sequence[str], beams: int, pairs: Pairs) -> tupl
         right += [() if row is None else tuple(int(label) for label in row if label != IGNORED) for row in labels]
         greedy += ctc.greedy(scores, mask, blank)
         searched += [found[0].labels for found in ctc.beam_search(scores, mask, blank, beams)]
-    return reading("greedy", right, greedy, names), reading(f"{beams} beams", right, searched, names)
+    figures = reading("greedy", right, greedy, names), reading(f"{beams} beams", right, searched, names)
+    said = [[names[label] if label < len(names) else str(label) for label in row] for row in searched]
+    return Answered(figures, said, (label_errors("token error rate", right, searched),))
 
 
-def translate(held: Validation, write: Write, way: Way) -> TranslationFigures:
+def translate(held: Validation, write: Write, way: Way) -> Answered[TranslationFigures]:
     """The figures of what is written. The target is the text `input_ids`; the source is the one other text that the
     model reads, if there is one."""
     fields = held.examples.fields
@@ -137,7 +163,7 @@ def translate(held: Validation, write: Write, way: Way) -> TranslationFigures:
         written += write(batch_of(held.run, examples, others))
         right += [text_of(example[TARGET], held.tokenizer) for example in examples]
         sources += [text_of(example[texts[0]], held.tokenizer) for example in examples] if len(texts) == 1 else []
-    return translation(written, right, sources or None)
+    return Answered(translation(written, right, sources or None), written, (chrf(written, right), bleu(written, right)))
 
 
 def answers(held: Validation, way: Way) -> Iterator[tuple[list[Example], Any]]:
@@ -172,26 +198,32 @@ def show(examples: Sequence[Example], shown: Sequence[str], optional: Iterable[s
 
 
 class Counter:
-    """The labels of a field and the best classes of scores, over batches; rows without a label do not count."""
+    """The labels of a field and the best classes of scores, over batches; rows without a label do not count. `said` are
+    those of each row."""
 
     def __init__(self, labels: str) -> None:
         self._labels = labels
-        self._right: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        self._said: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+        self._right: list[NDArray[np.int64]] = []
+        self.said: list[NDArray[np.int64]] = []
 
     def add(self, examples: Sequence[Example], scores: NDArray[np.float64]) -> None:
         """Scores `[batch, ..., classes]`, where the labels of a row fill the axes between from the beginning."""
         for example, best in zip(examples, scores.argmax(-1), strict=True):
             label = example[self._labels]
-            if label is not None:
-                right = label.reshape(-1)
-                counts = right != IGNORED
-                self._right.append(right[counts])
-                self._said.append(np.reshape(best, -1)[: len(right)][counts])
+            right = np.empty(0, np.int64) if label is None else label.reshape(-1)
+            counts = right != IGNORED
+            self._right.append(right[counts])
+            self.said.append(np.reshape(best, -1)[: len(right)][counts])
 
     def found(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What is right and what was said."""
-        return np.concatenate(self._right), np.concatenate(self._said)
+        nothing = [np.empty(0, np.int64)]
+        return np.concatenate(nothing + self._right), np.concatenate(nothing + self.said)
+
+    def rows(self) -> NDArray[np.float64]:
+        """How many labels of each row are right, and how many it has, `[rows, 2]`."""
+        both = [((right == said).sum(), len(right)) for right, said in zip(self._right, self.said, strict=True)]
+        return np.array(both, np.float64).reshape(-1, 2)
 
     def accuracy(self) -> Share:
         right, said = self.found()

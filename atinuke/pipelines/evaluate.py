@@ -16,6 +16,8 @@ from atinuke.core.errors import fail
 from atinuke.core.files import replacing
 from atinuke.pipelines import answers, charts, given
 from atinuke.pipelines.answers import Subset
+from atinuke.pipelines.evaluate_task import Scored, plain, scored
+from atinuke.pipelines.evaluations import EVALUATION, ITEMS
 from atinuke.pipelines.fields import Text
 from atinuke.pipelines.objective_labels import CTC, Classification, Contrastive, Regression
 from atinuke.pipelines.objective_text import Seq2Seq
@@ -27,7 +29,7 @@ from atinuke.pipelines.scores.retrieval import RetrievalFigures
 from atinuke.pipelines.scores.translation import TranslationFigures
 from atinuke.pipelines.validation import open_validation
 
-EVALUATION, CONFUSION, SUBSETS = "evaluation.json", "confusion.png", "subsets.png"
+CONFUSION, SUBSETS = "confusion.png", "subsets.png"
 
 Figures = ClassFigures | NumberFigures | RetrievalFigures | tuple[ReadingFigures, ...] | TranslationFigures
 
@@ -36,7 +38,8 @@ Figures = ClassFigures | NumberFigures | RetrievalFigures | tuple[ReadingFigures
 class Evaluation:
     """What a run scores on `rows` rows, out of the source `data`; `step` is that of its weights.
 
-    Of CTC there is a figure for each way of reading. `subsets` are all sets of optional fields, where they were wanted.
+    `scores` are figures with an interval. Of CTC there are figures for each way of reading. `subsets` are all sets of
+    optional fields, where they were wanted.
     """
 
     objective: str
@@ -44,12 +47,13 @@ class Evaluation:
     data: dict[str, Any]
     rows: int
     figures: Figures
+    scores: tuple[Scored, ...] = ()
     subsets: tuple[Subset, ...] = ()
 
     def json(self) -> dict[str, Any]:
-        """Plain data; what is not a number is null."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        """Plain data; what is not a number is null. `task` is what `atinuke compare` knows it by."""
+        told: dict[str, Any] = _plain(asdict(self))
+        return {"task": {"name": self.objective}, **told, "scores": plain(self.scores)}
 
 
 def evaluate(
@@ -67,7 +71,9 @@ def evaluate(
     CTC's search; `batch` the number of rows at once, the recipe's unless given. Texts are written greedily, up to the
     `length` of their field in tokens.
 
-    Writes `evaluation.json` into the folder; of classes `confusion.png`, of subsets `subsets.png`.
+    Writes `evaluation.json` into the folder, and `items.jsonl`: what is said for each row, and what it brings to each
+    score (of retrieval for each row with both sides), for `atinuke compare`. Of classes it writes `confusion.png`, of
+    subsets `subsets.png`.
 
     Raises:
         AtinukeError: see `open_validation`; the objective has no figures, the model gives what is no number, there are
@@ -80,32 +86,39 @@ def evaluate(
     name: str = objective.name
     if subsets and not isinstance(objective, Classification):
         raise fail(f"subsets are for classification, but the objective of this run is {name}", where=str(folder))
-    figures: Figures
+    told: answers.Answered[Any]
     found: tuple[Subset, ...] = ()
     match objective:
         case Classification():
-            figures, found = answers.classification(held, objective, subsets, way)
+            told, found = answers.classification(held, objective, subsets, way)
         case Regression():
-            figures = answers.regression(held, objective, way)
+            told = answers.regression(held, objective, way)
         case Contrastive():
-            figures = answers.contrastive(held, objective, way)
+            told = answers.contrastive(held, objective, way)
         case CTC():
             names = answers.classes_of(held, objective.scores, objective.labels)
-            figures = answers.read(objective, names, beams, answers.answers(held, way))
+            told = answers.read(objective, names, beams, answers.answers(held, way))
         case Seq2Seq():
             run, field = writer(held.run, folder), held.examples.fields[answers.TARGET]
             assert isinstance(field, Text)
-            figures = answers.translate(held, lambda batch: given.answers(run, batch, field.length), way)
+            told = answers.translate(held, lambda batch: given.answers(run, batch, field.length), way)
         case _:
             raise fail(f"there are no figures for the objective {name}", where=str(folder))
     assert held.data.validation
     data = held.data.validation.model_dump(mode="json")
-    evaluation = Evaluation(name, held.run.step, data, len(held.examples), figures, found)
-    _write(folder, evaluation)
+    scores = scored(told.scores, None)
+    evaluation = Evaluation(name, held.run.step, data, len(held.examples), told.figures, scores, found)
+    _write(folder, evaluation, told)
     return evaluation
 
 
-def _write(folder: Path, evaluation: Evaluation) -> None:
+def _write(folder: Path, evaluation: Evaluation, told: answers.Answered[Any]) -> None:
+    with replacing(folder / ITEMS) as draft:
+        lines = []
+        for number, said in enumerate(told.said):
+            brought = {score.name: score.rows[number].tolist() for score in told.scores}
+            lines.append(json.dumps({"id": str(number + 1), "prediction": said, "scores": brought}))
+        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     with replacing(folder / EVALUATION) as draft:
         text = json.dumps(evaluation.json(), indent=2, ensure_ascii=False, allow_nan=False)
         draft.write_text(text + "\n", encoding="utf-8")

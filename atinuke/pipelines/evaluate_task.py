@@ -159,8 +159,10 @@ def _measured(
     known = all(item.gold is not None for item in items)
     scores = asked.score(items, predictions) if known else ()
     files = {str(file): text.fingerprint(file) for file in text.find(asked.validation)}
-    scored, slices = _scored(scores, _groups(items)), _slices(items, scores)
-    found = TaskEvaluation(*run, asked, files, len(items), scored, slices, folder, tuple(official))
+    slices = _slices(items, scores)
+    found = TaskEvaluation(
+        *run, asked, files, len(items), scored(scores, _groups(items)), slices, folder, tuple(official)
+    )
     _write(found, {**official, ITEMS: _lines(items, predictions, scores)})
     return found
 
@@ -244,7 +246,8 @@ def _groups(items: Sequence[Item]) -> NDArray[np.int64] | None:
     return np.array([names.setdefault(item.group or f"\0{item.id}", len(names)) for item in items])
 
 
-def _scored(scores: Sequence[Score], groups: NDArray[np.int64] | None) -> tuple[Scored, ...]:
+def scored(scores: Sequence[Score], groups: NDArray[np.int64] | None) -> tuple[Scored, ...]:
+    """Scores with their intervals over items, or over groups of them."""
     return tuple(Scored(score.name, score.kind, bootstrap([score], groups)) for score in scores)
 
 
@@ -258,7 +261,7 @@ def _slices(items: Sequence[Item], scores: Sequence[Score]) -> tuple[Slice, ...]
     for (by, value), places in members.items():
         part = [items[place] for place in places]
         shown = [replace(one, rows=one.rows[places]) for one in scores if by != LABEL or one.kind == "mean"]
-        found.append(Slice(by, value, len(places), _scored(shown, _groups(part))))
+        found.append(Slice(by, value, len(places), scored(shown, _groups(part))))
     return tuple(sorted(found, key=lambda one: (one.by, [int(part) for part in DIGITS.findall(one.value)], one.value)))
 
 

@@ -265,18 +265,19 @@ def _figure(held: Validation, folder: Path, model: DeployedModel) -> Figure:
     way = answers.Way(GROUP, QUIET)
     match objective:
         case Classification():
-            return _share(answers.classification(held, objective, False, way)[0].accuracy)
+            return _share(answers.classification(held, objective, False, way)[0].figures.accuracy)
         case Regression():
-            return answers.regression(held, objective, way).rmse, None, None
+            return answers.regression(held, objective, way).figures.rmse, None, None
         case Contrastive():
-            return _share(answers.contrastive(held, objective, way).there.recalls[0].found)
+            return _share(answers.contrastive(held, objective, way).figures.there.recalls[0].found)
         case CTC():
             names = answers.classes_of(held, objective.scores, objective.labels)
-            return answers.read(objective, names, 1, answers.answers(held, way))[0].error_rate, None, None
+            return answers.read(objective, names, 1, answers.answers(held, way)).figures[0].error_rate, None, None
         case Seq2Seq():
             run, field = writer(held.run, folder), held.examples.fields[answers.TARGET]
             most = min(getattr(field, "length", run.context), run.context - 1)
-            return answers.translate(held, lambda batch: given.answers(run, batch, most), way).model.chrf, None, None
+            written = answers.translate(held, lambda batch: given.answers(run, batch, most), way)
+            return written.figures.model.chrf, None, None
     groups = (held.examples[at] for at in range(len(held.examples)))
     return _bits(model, (_batch(held, group) for group in _grouped(groups)))
 

@@ -22,6 +22,7 @@ def test_evaluate_says_what_it_writes(run, trained: Path) -> None:
     assert f"wrote {trained / 'subsets.png'}" in out
     code, out, _ = run("evaluate", trained, "--subsets", "--json")
     assert (code, json.loads(out)) == (0, written)
+    assert run("compare", trained, trained)[1].endswith("accuracy: nobody may say which is better\n")
     code, out, err = run("evaluate", trained, "--set", "batch=3")
     assert (code, out) == (2, "")
     assert "`batch` of a run cannot be changed" in err

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from atinuke.core.errors import AtinukeError
-from atinuke.pipelines import answers, log
+from atinuke.pipelines import answers, evaluations, log
 from atinuke.pipelines.evaluate import Evaluation, evaluate
 from atinuke.pipelines.examples import scan
 from atinuke.pipelines.look import look
@@ -132,6 +132,27 @@ def test_pairs_find_each_other_by_what_they_hold(runs: dict[str, Path]) -> None:
     assert figures.there.recalls[1].found.value == figures.there.recalls[1].chance == 1
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_rows_are_items_that_can_be_compared(runs: dict[str, Path], objective: str) -> None:
+    """What rows bring to scores gives the figures again."""
+    found = measured(runs[objective])
+    items = evaluations.read(runs[objective])
+    assert (items.task, len(items.ids)) == (objective, 23)
+    values = {score.name: score.value for score in items.scores}
+    assert values == pytest.approx({one.name: one.interval.value for one in found.scores})
+    match found.figures:
+        case ClassFigures() as figures:
+            assert values == {"accuracy": pytest.approx(figures.accuracy.value)}
+        case NumberFigures() as figures:
+            wanted = {"pearson": figures.pearson, "spearman": figures.spearman, "absolute error": figures.mae}
+            assert values == pytest.approx(wanted)
+        case RetrievalFigures() as figures:
+            for where, side in (("", figures.there), (" back", figures.back)):
+                assert [values[f"recall@{one.at}{where}"] for one in side.recalls] == [
+                    one.found.value for one in side.recalls
+                ]
+
+
 class Output(NamedTuple):
     logits: Tensor
     mask: Tensor
@@ -147,10 +168,12 @@ def test_ctc_is_read_in_both_ways(blank: int) -> None:
     objective = CTC(name="ctc", scores="logits", mask="mask", blank=blank)
     examples = [{"labels": np.array([one, one])}, {"labels": np.array([two, one, -100])}]
     names = ("a", "b", "c", "d")
-    greedy, searched = answers.read(objective, names, 4, [(examples, Output(scores, mask))])
+    found = answers.read(objective, names, 4, [(examples, Output(scores, mask))])
+    greedy, searched = found.figures
     assert (greedy.way, searched.way) == ("greedy", "4 beams")
     assert (greedy.error_rate, greedy.deletions, greedy.whole.value) == (1 / 4, 1, 1 / 2)
-    assert searched.error_rate == 1 / 4
+    assert searched.error_rate == found.scores[0].value == 1 / 4
+    assert found.scores[0].rows.tolist() == [[0, 2], [1, 2]]
     assert greedy.samples[1].read == (names[two],)
 
 
@@ -173,7 +196,7 @@ def test_texts_are_written_by_whoever_generates(runs: dict[str, Path]) -> None:
         seen.append(set(batch))
         return ["ọ̀kan"] * len(batch["words"])
 
-    found = answers.translate(held, write, answers.Way(5, QUIET))
+    found = answers.translate(held, write, answers.Way(5, QUIET)).figures
     assert all(names == {"words", "words_mask", "pixel_values"} for names in seen)
     assert found.n == 23
     assert found.copied is not None

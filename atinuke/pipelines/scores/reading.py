@@ -65,12 +65,25 @@ def word_errors(right: Sequence[str], read: Sequence[str]) -> Score:
     Raises:
         AtinukeError: no text has a word, or jiwer is not installed.
     """
-    jiwer = _jiwer()
     if not any(text.split() for text in right):
         raise fail("no text has a word to be read")
+    return _errors("WER", right, read)
+
+
+def label_errors(name: str, right: Sequence[Labels], read: Sequence[Labels]) -> Score:
+    """The error rate of labels, each row's.
+
+    Raises:
+        AtinukeError: jiwer is not installed.
+    """
+    return _errors(name, [_line(row) for row in right], [_line(row) for row in read])
+
+
+def _errors(name: str, right: Sequence[str], read: Sequence[str]) -> Score:
+    jiwer = _jiwer()
     found = [jiwer.process_words(wanted, said) for wanted, said in zip(right, read, strict=True)]
     edits = [(one.substitutions + one.deletions + one.insertions, len(one.references[0])) for one in found]
-    return Score("WER", "error rate", np.array(edits, np.float64))
+    return Score(name, "error rate", np.array(edits, np.float64))
 
 
 def _jiwer() -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from atinuke.pipelines.scores.score import Score
 from atinuke.pipelines.scores.share import Share, share
 
 Vectors = NDArray[np.float64]
@@ -62,6 +63,36 @@ def retrieval(
     return RetrievalFigures(_direction(ones, others, right), _direction(others, ones, right.T), len(first))
 
 
+def ranks(
+    first: Vectors, second: Vectors, first_things: Sequence[object], second_things: Sequence[object]
+) -> tuple[list[int | None], list[int | None]]:
+    """The rank of the best right one for each pair, there and back, as `retrieval` counts; none where its thing was
+    asked for in an earlier pair."""
+    a, b = _numbers(first_things), _numbers(second_things)
+    right = np.zeros((a.max() + 1, b.max() + 1), bool)
+    right[a, b] = True
+    found = []
+    for one, other, asked, true in ((first, second, (a, b), right), (second, first, (b, a), right.T)):
+        firsts = _first(asked[0])
+        told: list[int | None] = [None] * len(one)
+        for place, rank in zip(firsts, _all_ranks(one[firsts], other[_first(asked[1])], true), strict=True):
+            told[place] = int(rank)
+        found.append(told)
+    return found[0], found[1]
+
+
+def recalls(where: str, found: Sequence[int | None]) -> tuple[Score, ...]:
+    """Recall by the ranks of pairs; those without do not count."""
+    return tuple(
+        Score(
+            f"recall@{at}{where}",
+            "mean",
+            np.array([(0, 0) if rank is None else (rank <= at, 1) for rank in found], np.float64),
+        )
+        for at in AT
+    )
+
+
 def _numbers(things: Sequence[object]) -> NDArray[np.int64]:
     """The things numbered in the order in which they come."""
     known: dict[object, int] = {}
@@ -74,19 +105,19 @@ def _first(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _direction(queries: Vectors, candidates: Vectors, right: NDArray[np.bool_]) -> Direction:
-    ranks = np.concatenate(
-        [
-            _ranks(queries[start : start + CHUNK] @ candidates.T, right[start : start + CHUNK])
-            for start in range(0, len(queries), CHUNK)
-        ]
-    )
+    found = _all_ranks(queries, candidates, right)
     chances = _chances(right.sum(1), len(candidates))
     recalls = tuple(
-        Recall(at, share(int((ranks <= at).sum()), len(ranks)), float(chances[min(at, len(candidates)) - 1]))
+        Recall(at, share(int((found <= at).sum()), len(found)), float(chances[min(at, len(candidates)) - 1]))
         for at in AT
     )
     chance_rank = int(np.argmax(chances >= 0.5)) + 1
-    return Direction(recalls, float(np.median(ranks)), chance_rank, len(queries), len(candidates))
+    return Direction(recalls, float(np.median(found)), chance_rank, len(queries), len(candidates))
+
+
+def _all_ranks(queries: Vectors, candidates: Vectors, right: NDArray[np.bool_]) -> NDArray[np.int64]:
+    starts = range(0, len(queries), CHUNK)
+    return np.concatenate([_ranks(queries[at : at + CHUNK] @ candidates.T, right[at : at + CHUNK]) for at in starts])
 
 
 def _ranks(scores: Vectors, right: NDArray[np.bool_]) -> NDArray[np.int64]:
