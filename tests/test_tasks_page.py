@@ -30,6 +30,12 @@ def files() -> None:
     Path("squad").mkdir()
     for name in ("train", "dev"):
         Path(f"squad/{name}-v1.1.json").write_text(json.dumps(data))
+    columns = "#begin document (a)\na 0 0 film (0)\na 0 1 is -\na 0 2 film (0)\n#end document\n"
+    Path("litbank").mkdir()
+    for name in ("train", "dev"):
+        Path(f"litbank/{name}.conll").write_text(columns)
+    head = "ID\tText\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\tURL\n"
+    Path("gap-development.tsv").write_text(f"{head}d\tgood film is it\tit\t13\tfilm\t5\tTRUE\tgood\t0\tFALSE\tx\n")
 
 
 def test_the_page_works(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
@@ -55,6 +61,6 @@ def test_the_page_works(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                     code, _, err = run(command, *arguments)
                     assert code == 0, f"{line}\n{err}"
                     evaluated += 1
-    assert evaluated == 3
+    assert evaluated == 5
     for path in ("sst2/evaluations/sst2/dev/evaluation.json", "squad/evaluations/squad/dev-v1.1/predictions.json"):
         assert Path("runs", path).is_file()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from atinuke.compile.step import can_step
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
-from atinuke.core.graph import Graph, Input, Node, Wire, frozen
+from atinuke.core.graph import Graph, Input, Node, Range, Wire, frozen
 from atinuke.core.rewrite import HEAD
 from atinuke.pipelines.objective import node, output
 from atinuke.pipelines.part import part
@@ -81,9 +81,13 @@ def pooled(checked: CheckedGraph, pool: Pool, dropout: float) -> tuple[dict[str,
 
 
 def with_head(
-    checked: CheckedGraph, nodes: Mapping[str, Node], outputs: Mapping[str, Wire], inputs: Mapping[str, Any]
+    checked: CheckedGraph,
+    nodes: Mapping[str, Node],
+    outputs: Mapping[str, Wire],
+    inputs: Mapping[str, Any],
+    axes: Mapping[str, Range] | None = None,
 ) -> Graph:
-    """The graph with new nodes and inputs, `outputs` as its only ones, and only what these need.
+    """The graph with new nodes, inputs and axes, `outputs` as its only ones, and only what these need.
 
     Names of nodes begin with `task_`: all others must find their weights in the pretrained model.
 
@@ -92,13 +96,16 @@ def with_head(
     """
     graph = checked.graph
     assert all(name.startswith(ADDED) for name in nodes), f"{', '.join(nodes)}: names begin with `{ADDED}`"
+    axes = axes or {}
     taken = [name for name in (*nodes, *inputs) if name in graph.nodes or name in graph.inputs]
+    taken += [name for name in axes if name in graph.axes or name in graph.dims]
     if taken:
         raise fail(
             f"`{taken[0]}` is a name that the task adds to the graph", where=graph.place("nodes"), fix="rename it"
         )
     wider = replace(
         graph,
+        axes=frozen({**graph.axes, **axes}),
         inputs=frozen({**graph.inputs, **inputs}),
         nodes=frozen({**graph.nodes, **nodes}),
         slots=frozen(),

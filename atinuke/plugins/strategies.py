@@ -237,3 +237,18 @@ def position_ids() -> Settings:
 
 def text_bytes() -> Settings:
     return st.fixed_dictionaries({"d_model": widths, "patch": st.integers(1, 4), "specials": st.integers(0, 4)})
+
+
+def span_vectors() -> Settings:
+    """No setting is below 4, so that integers below the smallest make spans."""
+    small = st.integers(4, 8)
+    return st.fixed_dictionaries({"d_model": small, "d_span": small, "lengths": small})
+
+
+def span_best() -> Settings:
+    return st.fixed_dictionaries({"keep": st.integers(2, 8)})
+
+
+def antecedents() -> Settings:
+    small = st.integers(3, 8)
+    return st.fixed_dictionaries({"d_span": small, "d_hidden": small, "dropout": st.sampled_from([0.0, 0.1])})

@@ -6,6 +6,7 @@ import sys
 import hypothesis
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from atinuke.core.component import import_target
@@ -82,6 +83,11 @@ SETTINGS = {
     "feedforward.geglu": {"d_model": 8, "d_ff": 12},
     "head.similarity": {},
     "loss.span": {},
+    "span.vectors": {"d_model": 8, "d_span": 6},
+    "span.best": {"keep": 8},
+    "head.antecedents": {"d_span": 8},
+    "loss.mentions": {},
+    "loss.antecedents": {},
     "pool.last": {},
     "pool.token": {"token": 3},
     "position.relative": {"heads": 2},
@@ -182,6 +188,7 @@ def test_survives_a_change_of_dtype(name, dtype):
     changed.to(dtype)
     pixels, ids = torch.randn(2, 2, 7, 9), torch.randint(16, (2, 5))
     two = (torch.randn(2, 5, 8), torch.randn(2, 5, 8))
+    spans = torch.tensor([[[0, 2], [1, 1], [1, 5]], [[0, 1], [0, 3], [4, 6]]])
     inputs = {
         **{one: (pixels,) for one in SETTINGS if one.startswith("vision.")},
         **{one: (pixels[..., :8],) for one in SETTINGS if "grid" in one},
@@ -211,6 +218,11 @@ def test_survives_a_change_of_dtype(name, dtype):
         "pool.token": (torch.randn(2, 5, 8), ids),
         "head.similarity": (torch.randn(2, 8), torch.randn(3, 8)),
         "loss.span": (torch.randn(2, 5, 2), torch.ones(2, 5, 2, dtype=torch.int64)),
+        "span.vectors": (torch.randn(2, 5, 8), spans),
+        "span.best": (torch.randn(2, 3, 8), torch.randn(2, 3), spans),
+        "head.antecedents": (torch.randn(2, 3, 8), torch.randn(2, 3), spans),
+        "loss.mentions": (torch.randn(2, 3), spans, F.pad(spans, (0, 1), value=1)),
+        "loss.antecedents": (torch.randn(2, 3, 3), spans, F.pad(spans, (0, 1), value=1)),
     }.get(name, (torch.randn(2, 5, 8),))
     outputs = plain(*inputs)
     found = changed(*(part.to(dtype) if part.is_floating_point() else part for part in inputs))

@@ -31,6 +31,7 @@ APPLIES = {
     | GRIDS
     | TEXT
     | FUSED
+    | {"span.vectors", "span.best", "head.antecedents"}
     | {"feedforward.experts", "norm.layer", "add", "concat", "head.vocabulary", "fusion.tag", "fusion.dropout"},
 }
 
