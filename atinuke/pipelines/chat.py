@@ -153,6 +153,9 @@ class _Process:
                 line = process.stdout.readline()
             except BrokenPipeError:
                 line = ""
+            except BaseException:  # Ctrl-C: what it still answers would be taken for the answer to the next
+                self._end(process)
+                raise
             finally:
                 clock.cancel()
             if not line:

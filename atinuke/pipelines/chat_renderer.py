@@ -8,6 +8,7 @@ ended. It imports nothing of Atinuke; reads a line of JSON from stdin and writes
 import json
 import re
 import secrets
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -88,7 +89,8 @@ def rendered(made: ImmutableSandboxedEnvironment, asked: dict[str, Any]) -> list
 
 
 def main() -> None:
-    """Answers line by line until stdin ends."""
+    """Answers line by line until stdin ends. Ctrl-C is for the program that asks: a run finishes its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(ImportError, ValueError, OSError):  # where there are no such limits, there is still the clock
         import resource
 

@@ -190,6 +190,15 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise fail(what, where=str(file), fix="merge it with PEFT, save the model and convert that")
     if not isinstance(config.get("r"), int) or not isinstance(config.get("lora_alpha"), int | float):
         raise fail("has no `r` and `lora_alpha`", where=str(file), fix="restore it from a copy")
+    alphas = config.get("alpha_pattern") or {}
+    if not isinstance(alphas, dict) or not all(isinstance(alpha, int | float) for alpha in alphas.values()):
+        raise fail("has no numbers by names in `alpha_pattern`", where=str(file), fix="restore it from a copy")
+    for key in alphas:
+        try:
+            re.compile(key)
+        except re.error as error:
+            what = f"`{key}` in `alpha_pattern` is no pattern: {error}"
+            raise fail(what, where=str(file), fix="restore it from a copy") from None
     return config
 
 
@@ -232,6 +241,10 @@ def _parted(
         missing = [one for one, _ in move.theirs if one and _short(one, names) not in rest]
         if missing:
             raise fail(f"has `{name}`, but not `{missing[0]}`", where=str(adapter), fix="restore it from a copy")
+        for one, shape in move.theirs:
+            if one and (got := tuple(rest[_short(one, names)].shape)) != shape:
+                told = f"got {list(got)}, expected {list(shape)}"
+                raise fail(f"`{one}` has another shape", told, where=str(adapter), fix="use its own base")
         whole |= move.read({one: rest[_short(one, names)] for one, _ in move.theirs if one})
     return found, whole
 

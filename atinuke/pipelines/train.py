@@ -90,12 +90,12 @@ def _begin(recipe: Recipe, folder: Path, init: Path | None) -> None:
         feed_task.require(trained, recipe, Texts(tokenizer, file))
     else:
         feed_text.require(checked, trained, recipe) if recipe.data else feed_rows.require(trained, recipe)
-    if init:
-        _require_same_tokens(recipe, init)
+    beginning = init or (Path(recipe.pretrained) if recipe.pretrained else None)
+    if beginning:
+        _require_same_tokens(recipe, beginning)
     _write(folder / GRAPH, dump(checked.graph))
     for left in (TOKENIZER, INIT, base.NAME):
         (folder / left).unlink(missing_ok=True)
-    beginning = init or (Path(recipe.pretrained) if recipe.pretrained else None)
     if beginning and recipe.adapt:
         base.write_base(folder, base.newest_weights(beginning))
     elif beginning:
@@ -156,12 +156,12 @@ def _go_on(recipe: Recipe, folder: Path, world: World, console: Console) -> Outc
     return loop.run()
 
 
-def _require_same_tokens(recipe: Recipe, init: Path) -> None:
+def _require_same_tokens(recipe: Recipe, beginning: Path) -> None:
     """Refuses weights whose tokens are not those of the recipe: an embedding would be of other words."""
-    theirs, mine = init / TOKENIZER, recipe.tokenizer
+    theirs, mine = beginning / TOKENIZER, recipe.tokenizer
     if mine and theirs.exists() and not (mine.file and Path(mine.file).read_bytes() == theirs.read_bytes()):
         fix = f"write into the recipe: tokenizer: {{file: {theirs}}}"
-        raise fail("the weights to begin with belong to another tokenizer", where=str(init), fix=fix)
+        raise fail("the weights to begin with belong to another tokenizer", where=str(beginning), fix=fix)
 
 
 def _shares(module: nn.Module) -> str:

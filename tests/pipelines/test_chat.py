@@ -1,6 +1,7 @@
 """Conversations as tokens, against transformers; and what a bad template or message cannot do."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,34 @@ def test_a_template_that_goes_on_for_ever_is_ended(text: str, monkeypatch: pytes
         Template(text).prompt([{"role": "user", "content": "a"}], BYTES)
     monkeypatch.undo()
     assert chats.ours("chatml").prompt([{"role": "user", "content": "a"}], BYTES), "others still can be"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+def test_an_interrupted_template_answers_nothing_that_is_asked_later() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    slow = Template("{% for i in range(99999) %}{% for j in range(20) %}{% endfor %}{% endfor %}late")
+    ask = [{"role": "user", "content": "a"}]
+    wanted = chats.ours("chatml").prompt(ask, BYTES)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            slow.prompt(ask, BYTES)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert chats.ours("chatml").prompt(ask, BYTES) == wanted
+
+
+def test_ctrl_c_leaves_the_renderer_to_the_run_that_asks_it() -> None:
+    ask = [{"role": "user", "content": "a"}]
+    wanted = chats.ours("chatml").prompt(ask, BYTES)
+    process = chat._PROCESS._process()
+    process.send_signal(signal.SIGINT)
+    assert chats.ours("chatml").prompt(ask, BYTES) == wanted
+    assert chat._PROCESS._process() is process
 
 
 @pytest.mark.parametrize(

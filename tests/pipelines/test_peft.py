@@ -27,6 +27,7 @@ from atinuke.pipelines.pretrained.huggingface import convert, to_huggingface
 from atinuke.pipelines.pretrained.opening import from_pretrained
 from atinuke.pipelines.recipe import load_recipe
 from atinuke.pipelines.run import open_model
+from atinuke.pipelines.tokenizer import Tokenizer
 from tests.pipelines.corpora import TEXTS
 
 peft = pytest.importorskip("peft", reason="needs the package `peft`")
@@ -206,6 +207,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
+NORM = "base_model.model.bert.embeddings.LayerNorm.weight"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +217,9 @@ A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
         (_config('"use_dora": false', '"use_dora": true'), "asks for `use_dora: true`, which is not supported"),
         (_config('"bias": "none"', '"bias": "all"'), 'asks for `bias: "all"`'),
         (_config('"r": 2', '"r": null'), "has no `r` and `lora_alpha`"),
+        (_config('"alpha_pattern": {}', '"alpha_pattern": {"(": 2}'), r"`\(` in `alpha_pattern` is no pattern"),
+        (_config('"alpha_pattern": {}', '"alpha_pattern": [2]'), "has no numbers by names in `alpha_pattern`"),
+        (_edit(lambda t: t.update({NORM: torch.ones(1)})), r"`.*LayerNorm.weight` has another shape.*got \[1\]"),
         (_edit(lambda t: t.pop(A)), "has only `lora_B` of `encoder.layer.0.attention.self.query`"),
         (_edit(lambda t: t.update({A: torch.ones(2, 9)})), "does not fit its map"),
         (_edit(lambda t: t.update({A: torch.ones(3, 24)})), "does not fit its map"),
@@ -296,3 +301,17 @@ def test_what_has_no_module_there_is_told(begun: Path) -> None:
     train.start(recipe, begun / "run", Console(quiet=True), begun / "model")
     with pytest.raises(AtinukeError, match=r"has trained `.*_adapter.*`, which PEFT's format cannot hold"):
         export_adapter(begun / "run", begun / "peft")
+
+
+def test_a_pretrained_model_goes_on_with_its_own_tokenizer(begun: Path) -> None:
+    own = Tokenizer.train(TEXTS, 280).content
+    (begun / "model" / "tokenizer.json").write_text(own)
+    (begun / "other.json").write_text(Tokenizer.train(TEXTS[:3], 270).content)
+    written = (begun / "recipe.yaml").read_text().replace("graph: {use: model/graph.yaml}", "pretrained: model")
+    for tokenizer in ("{vocab_size: 280}", "{file: other.json}"):
+        (begun / "recipe.yaml").write_text(written.replace("{vocab_size: 280}", tokenizer))
+        with pytest.raises(AtinukeError, match="the weights to begin with belong to another tokenizer"):
+            train.start(load_recipe(begun / "recipe.yaml"), begun / "run", Console(quiet=True))
+        assert not (begun / "run").exists()
+    (begun / "recipe.yaml").write_text(written.replace("{vocab_size: 280}", "{file: model/tokenizer.json}"))
+    assert train.start(load_recipe(begun / "recipe.yaml"), begun / "run", Console(quiet=True))

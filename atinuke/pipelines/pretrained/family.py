@@ -62,7 +62,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from atinuke import families, graphs
+from atinuke import families
 from atinuke.core import dims
 from atinuke.core.document import parse, read_text
 from atinuke.core.errors import AtinukeError, fail
@@ -219,17 +219,15 @@ class Family(Section):
 
 
 def load_family(file: Path) -> Family:
-    """The family in a map file, its graph's path made absolute where it lies beside the file.
+    """The family in a map file, its graph's path made absolute where it lies beside the file. The graph is looked for
+    when it is wanted: a model folder keeps the map, and has a graph of its own.
 
     Raises:
         AtinukeError: the file cannot be read, or anything in it is wrong; carries every mistake.
     """
     found = read(Family, parse(read_text(file), str(file)))
     beside = file.resolve().parent / found.graph
-    if not is_file(beside):
-        graphs.path(found.graph)
-        return found
-    return found.model_copy(update={"graph": str(beside)})
+    return found.model_copy(update={"graph": str(beside)}) if is_file(beside) else found
 
 
 def family_of(config: dict[str, Any], where: Path) -> Path:

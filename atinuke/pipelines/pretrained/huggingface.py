@@ -1,6 +1,7 @@
 """Pretrained models of Hugging Face's transformers, from a folder and back into one."""
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def read(folder: Path, family: Path | None = None) -> Read:
     checked = graph_of(known, architecture, meaning(known, with_preprocessor(config, folder), where))
     _require_tokens_fit(folder, checked)
     with files.stored(folder) as stored:
-        names = {_renamed(known, name): name for name in stored.shapes}
+        names = _by_new_names(known, stored.shapes, folder)
         prefixed = not known.prefix or any(name.startswith(known.prefix) for name in names)
         planned = plan(known, weights_of(checked), checked.dims, prefixed)
         left = _compared(known, architecture, planned, {new: stored.shapes[old] for new, old in names.items()}, folder)
@@ -142,9 +143,17 @@ def to_huggingface(folder: Path, out: Path, shard: int = files.SHARD) -> None:
             write_json(draft / PREPROCESSOR, preprocessor)
 
 
-def _renamed(family: Family, name: str) -> str:
-    before, _, last = name.rpartition(".")
-    return f"{before}.{family.renames[last]}" if last in family.renames else name
+def _by_new_names(family: Family, names: Iterable[str], folder: Path) -> dict[str, str]:
+    """Names of tensors in a file, by what they are called today."""
+    found: dict[str, str] = {}
+    for name in names:
+        before, _, last = name.rpartition(".")
+        new = f"{before}.{family.renames[last]}" if last in family.renames else name
+        if new in found:
+            what = f"has both `{found[new]}` and `{name}`, two names of one tensor"
+            raise fail(what, where=str(folder), fix="take out the one that is not meant")
+        found[new] = name
+    return found
 
 
 def _compared(

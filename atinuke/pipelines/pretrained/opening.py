@@ -9,6 +9,7 @@ from torch import nn
 from atinuke import families
 from atinuke.compile.module import build
 from atinuke.core.checked import CheckedGraph
+from atinuke.core.errors import fail
 from atinuke.pipelines import checkpoint
 from atinuke.pipelines.pretrained.files import WEIGHTS
 from atinuke.pipelines.pretrained.folder import is_model_folder, open_folder
@@ -37,6 +38,8 @@ def from_pretrained(
     """
     folder = Path(folder)
     if is_model_folder(folder):
+        if family:
+            raise fail("is a model folder, which has its own family file", where=str(folder), fix="leave out `family`")
         opened = open_folder(folder)
         model = build(opened.checked, dtype or torch.float32).eval()
         checkpoint.load_weights(model, folder / WEIGHTS)

@@ -64,6 +64,15 @@ def test_a_tensor_that_is_not_known(folder: Path) -> None:
     )
 
 
+def test_a_tensor_under_its_old_and_its_new_name(folder: Path) -> None:
+    new, old = (f"bert.embeddings.LayerNorm.{last}" for last in ("weight", "gamma"))
+    change(folder, lambda tensors: tensors.update({old: 3 * tensors[new]}))
+    told = refused(folder)
+    assert f"`{new}`" in told
+    assert f"`{old}`" in told
+    assert ", two names of one tensor\n" in told
+
+
 def test_a_tensor_that_is_missing(folder: Path) -> None:
     change(folder, lambda tensors: tensors.pop(LAYER))
     assert refused(folder) == (

@@ -67,6 +67,20 @@ def test_by_two_files(theirs: nn.Module, tmp_path: Path, run) -> None:  # type: 
     )
 
 
+def test_a_graph_of_any_name_beside_the_map(theirs: nn.Module, tmp_path: Path) -> None:
+    import atinuke
+    from atinuke.pipelines.pretrained.huggingface import convert
+
+    (tmp_path / "map" / "graph.yaml").rename(tmp_path / "map" / "decoder.yaml")
+    family = tmp_path / "map" / "opt.yaml"
+    family.write_text(FAMILY.replace("graph: graph.yaml", "graph: decoder.yaml"))
+    convert(tmp_path / "theirs", tmp_path / "ours", family)
+    to_huggingface(tmp_path / "ours", tmp_path / "back")
+    assert transformers.OPTForCausalLM.from_pretrained(tmp_path / "back").num_parameters() == theirs.num_parameters()
+    with pytest.raises(AtinukeError, match="is a model folder, which has its own family file"):
+        atinuke.from_pretrained(tmp_path / "ours", family)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
