@@ -61,6 +61,8 @@ def test_the_page_works(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                     code, _, err = run(command, *arguments)
                     assert code == 0, f"{line}\n{err}"
                     evaluated += 1
-    assert evaluated == 5
+    assert evaluated == 6
+    (result,) = [one for one in json.loads(Path("runs/summary.json").read_text())["results"] if one["task"] == "sst2"]
+    assert len(result["runs"]) == 2
     for path in ("sst2/evaluations/sst2/dev/evaluation.json", "squad/evaluations/squad/dev-v1.1/predictions.json"):
         assert Path("runs", path).is_file()
