@@ -105,7 +105,9 @@ def aligned(first: Evaluated, other: Evaluated) -> Evaluated:
     told = ("is of another task", "has other scores", "has other items")
     for what, (a, b) in zip(told, (tasks, kinds, groups), strict=True):
         if a != b:
-            raise fail(what, against, *_unlike(a, b), where=where, fix="compare evaluations of the same items")
+            raise fail(
+                what, against, *_unlike(a, b), where=where, fix="name two of the same files: RUN/evaluations/TASK/FILE"
+            )
     places = {name: i for i, name in enumerate(other.ids)}
     order = [places[name] for name in first.ids]
     by_name = {score.name: score for score in other.scores}
@@ -133,6 +135,6 @@ def _heading(file: Path) -> tuple[str, dict[str, str], dict[str, str]]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise fail("is no evaluation of a task", where=str(file)) from None
     if not kinds:
-        fix = "evaluate on files that say what is right"
+        fix = "evaluate on files that say what is right, or name another evaluation below this folder"
         raise fail("has no scores", where=str(file), fix=fix)
     return str(task), data, kinds

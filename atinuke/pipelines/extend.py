@@ -23,7 +23,7 @@ from atinuke.pipelines import checkpoint
 from atinuke.pipelines.pieces import Fertility, Learned, extended, fertility, learn
 from atinuke.pipelines.pretrained import files
 from atinuke.pipelines.pretrained.config import CONFIG
-from atinuke.pipelines.pretrained.folder import FAMILY, GRAPH, carry, new_folder, open_folder
+from atinuke.pipelines.pretrained.folder import FAMILY, GRAPH, carry, new_folder, open_folder, require_new
 from atinuke.pipelines.tokenizer_files import find_tokenizer, read_tokenizer
 
 VOCABULARY, TOKENIZER = "vocab_size", "tokenizer.json"
@@ -46,6 +46,7 @@ def extend(model: Path, texts: Callable[[], Iterable[str]], count: int, out: Pat
     Raises:
         AtinukeError: it is no model folder, or has no tokenizer or vocabulary; or see `pieces.learn`.
     """
+    require_new(out)
     folder = open_folder(model)
     content = read_tokenizer(find_tokenizer(model))
     graph = folder.checked.graph

@@ -133,6 +133,12 @@ def carry(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
+def require_new(folder: Path) -> None:
+    """Raises AtinukeError where there is something of that name: to be asked before long work."""
+    if exists(folder):
+        raise fail("is there already", where=str(folder), fix="name a new folder")
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A draft of a folder, which takes its place when all has gone well.
@@ -140,8 +146,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         AtinukeError: there is something of that name, or it cannot be written; nothing is left of it.
     """
-    if exists(folder):
-        raise fail("is there already", where=str(folder), fix="name a new folder")
+    require_new(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as draft:

@@ -31,6 +31,7 @@ from atinuke.pipelines.pretrained.folder import (
     is_model_folder,
     new_folder,
     open_folder,
+    require_new,
     structure,
     write_json,
 )
@@ -90,6 +91,7 @@ def read(folder: Path, family: Path | None = None) -> Read:
 
 def convert(folder: Path, out: Path, family: Path | None = None) -> Read:
     """Writes a model of theirs as a model folder; see `read` for what is raised."""
+    require_new(out)
     found = read(folder, family)
     with new_folder(out) as draft:
         config = Config(
