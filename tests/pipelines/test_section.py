@@ -38,7 +38,11 @@ def test_a_mapping_of_sections() -> None:
         ("8000", "fast", "f:4  `fields.x.rate` must be a valid integer\n  got `fast`"),
         ("column: c", "columns: c", "f:5  `fields.y.column` is missing\nf:7  unknown key `fields.y.columns`"),
         ("name: class\n    ", "", "f:5  `fields.y.name` is missing"),
-        ("class", "clas", "f:6  `fields.y.name` must be one of 'audio', 'image', 'text', 'class', 'classes', 'number'"),
+        (
+            "class",
+            "clas",
+            "f:6  `fields.y.name` must be one of 'audio', 'image', 'text', 'chat', 'class', 'classes', 'number'",
+        ),
     ],
 )
 def test_mistakes_in_a_mapping_of_sections(old: str, new: str, message: str) -> None:
