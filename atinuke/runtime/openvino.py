@@ -9,6 +9,7 @@ import numpy as np
 from atinuke.core.errors import fail
 from atinuke.runtime.interface import Array, Axes, Interface
 from atinuke.runtime.runner import Memory, Runner, not_here
+from atinuke.runtime.signal_stack import kept_signal_stack
 
 SECTION, HINT, WIDTH = "atinuke", "INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 """Where a file says what it asks of the engine, and the two settings: what it computes in, and how many activations
@@ -74,7 +75,8 @@ class OpenVINORunner(Runner):
             model = core.read_model(file)
             asked = {key: model.get_rt_info([SECTION, key]).astype(str) for key in (HINT, WIDTH)}
             threads = {"INFERENCE_NUM_THREADS": self.threads} if self.threads else {}
-            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **asked, **threads})
+            with kept_signal_stack():
+                compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **asked, **threads})
             chosen = compiled.get_property(HINT).get_type_name()
         except RuntimeError as error:
             raise fail("OpenVINO cannot open it", str(error).strip().splitlines()[-1], where=str(file)) from None

@@ -1,5 +1,6 @@
 """OpenVINO's files say what the model says, in the precision that they state and no other."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from atinuke.compile.samples import draw
 from atinuke.core.errors import AtinukeError
 from atinuke.runtime.openvino import HINT, WIDTH, OpenVINORunner
 from atinuke.runtime.runner import NotHereError
+from atinuke.runtime.signal_stack import signal_stack
 from tests.compile.deploying import Tiny, feeds_of
 
 SIZES = {"batch": 2, "capacity": 5}
@@ -41,6 +43,15 @@ def test_what_it_says_is_what_the_model_says(tiny: Tiny, folders: dict[str, Path
     except NotHereError as told:
         pytest.skip(str(told))
     assert 1e-4 < tiny.worst(runner, 0, 3) < 5e-2  # below that it would not be bf16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's stack_t")
+def test_signals_are_handled_where_they_were_before(tiny: Tiny, folders: dict[str, Path]) -> None:
+    """OpenVINO's plug-in takes a stack of its own for signals and frees it with itself."""
+    before = signal_stack()
+    opened(tiny, folders["fp32"])
+    after = signal_stack()
+    assert (after.sp, after.flags, after.size) == (before.sp, before.flags, before.size)
 
 
 def test_a_step_writes_caches_where_the_next_reads_them(tiny: Tiny, folders: dict[str, Path]) -> None:
