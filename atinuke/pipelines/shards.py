@@ -154,8 +154,8 @@ def writing(folder: Path, tokenizer: Tokenizer) -> Iterator[Writer | None]:
 def _draft(folder: Path, tokenizer: Tokenizer) -> Iterator[Writer]:
     draft = folder.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
     try:
+        draft.mkdir()  # Ctrl-C during this is raised when it is there
         with ExitStack() as files:
             writer = Writer(draft, _little(tokenizer), files)
             yield writer
