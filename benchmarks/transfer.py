@@ -11,6 +11,7 @@ interrupted goes on, so several processes can share the work.
 import argparse
 import json
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -114,12 +115,14 @@ def run(name: str, way: str, seed: int, options: argparse.Namespace, console: Co
     """Trains, or goes on with, a cell's run, and measures it."""
     folder = options.runs / name / way / str(seed)
     if checkpoint.saved(folder / "checkpoints"):
-        resume(folder, console=console)
+        ended = resume(folder, console=console)
     else:
         file = options.runs / f"{name}-{way}-{seed}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(yaml.safe_dump(recipe_of(name, way, seed, options.model.resolve(), options.data.resolve())))
-        start(load_recipe(file), folder, console)
+        ended = start(load_recipe(file), folder, console)
+    if ended.signal:  # what stands half trained is not measured
+        sys.exit(128 + ended.signal)
     last = checkpoint.saved(folder / "checkpoints")[-1]
     parameters = sum(tensor.numel() for tensor in checkpoint.read(last / checkpoint.WEIGHTS).values())
     seconds = sum(json.loads(line).get("seconds", 0.0) for line in (folder / "log.jsonl").read_text().splitlines())
