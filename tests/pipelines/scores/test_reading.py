@@ -2,7 +2,7 @@
 
 import jiwer
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atinuke.core.errors import AtinukeError
@@ -26,6 +26,7 @@ def test_nothing_to_read_is_said() -> None:
         reading("greedy", [()], [(1,)], NAMES)
 
 
+@settings(max_examples=1000)
 @given(st.lists(st.tuples(*[st.text("ab ", max_size=8)] * 2), min_size=1, max_size=5))
 def test_word_errors_are_those_of_jiwer_over_all_texts(pairs: list[tuple[str, str]]) -> None:
     right, read = map(list, zip(*pairs, strict=True))

@@ -41,7 +41,7 @@ def test_matthews_is_that_of_scikit_learn(drawn: Pairs) -> None:
     assert Score("m", "matthews", confusion).value == pytest.approx(metrics.matthews_corrcoef(right, said), abs=1e-12)
 
 
-@settings(max_examples=50)
+@settings(max_examples=1000)
 @given(st.lists(st.tuples(*[st.text("abc ", max_size=14)] * 2), min_size=1, max_size=4))
 def test_chrf_and_bleu_are_those_of_sacrebleu(texts: list[tuple[str, str]]) -> None:
     said, right = map(list, zip(*texts, strict=True))
