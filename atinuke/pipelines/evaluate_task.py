@@ -16,25 +16,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.document import parse
 from atinuke.core.errors import fail
+from atinuke.core.registry import Registry
 from atinuke.pipelines import text
 from atinuke.pipelines.answers import numbers
 from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.evaluations import EVALUATION, ITEMS
 from atinuke.pipelines.feed_rows import require_sizes
 from atinuke.pipelines.feed_task import TEXT, Windows, load_items, open_windows, require_room
-from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.run import Trained, open_model
 from atinuke.pipelines.scores.score import Score
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.significance import Interval, bootstrap
 from atinuke.pipelines.task import Item, Task, Untrained
-from atinuke.pipelines.train import RECIPE, TOKENIZER
+from atinuke.pipelines.train import TOKENIZER
 from atinuke.pipelines.validation import answer
 
 EVALUATIONS = "evaluations"
@@ -110,10 +111,7 @@ def evaluate_task(
     """
     console = console or Console(stderr=True)
     run = open_model(folder)
-    changes = [*overrides, *([f"task.name={task}"] if task else [])]
-    if data:
-        changes.append(f"task.validation={json.dumps([str(file.resolve()) for file in data])}")
-    asked = _untrained(folder, changes) if _trains_nothing(task) else _asked(run.recipe, folder, changes)
+    asked = _asked(run, folder, task, data, overrides)
     items: Sequence[Item]
     if isinstance(asked, Untrained):
         items = load_items(asked, asked.validation)
@@ -168,46 +166,51 @@ def _measured(
 
 
 class _Settings(Section):
-    """What `--task` and `--set` say of a task that no recipe has."""
+    """What `--task` and `--set` say of a task."""
 
     task: Task
 
 
-def _trains_nothing(task: str | None) -> bool:
-    return task is not None and issubclass(Task.named(task), Untrained)
-
-
-def _untrained(folder: Path, changes: Sequence[str]) -> Task:
-    """A task as it is asked of any model."""
-    asked = read(_Settings, parse("{}"), changes).task
-    if asked.train:
-        raise fail(f"{asked.name} trains nothing", where="task.train", fix="leave it out")
-    _require_files(asked, folder)
-    return asked
-
-
-def _require_files(asked: Task, folder: Path) -> None:
+def _asked(run: Trained, folder: Path, task: str | None, data: Sequence[Path], overrides: Sequence[str]) -> Task:
+    """The task that is to be measured, with its files: that of a run, or another with the settings that both have."""
+    changes = [*overrides, *([f"task.name={task}"] if task else [])]
+    if data:
+        changes.append(f"task.validation={json.dumps([str(file.resolve()) for file in data])}")
+    given: dict[str, Any] = {}
+    trained = run.made.task if run.made else None
+    if task is None or not issubclass(Task.named(task), Untrained):
+        if trained is None:
+            fix = "train a recipe that has `task`" + (
+                ", or evaluate without --task" if run.made else " and this as `pretrained`"
+            )
+            raise fail("was not trained on a task", where=str(folder), fix=fix)
+        known = Task.named(task or trained.name).model_fields
+        given = {key: value for key, value in trained.model_dump(mode="json").items() if key in known}
+    for name in sorted({change.partition("=")[0].partition(".")[0] for change in changes} - {"task"}):
+        raise fail(f"`{name}` of a run cannot be changed", where=str(folder), fix="change only `task`")
+    asked = read(_Settings, parse(json.dumps({"task": given})), changes).task
+    if isinstance(asked, Untrained):
+        if asked.train:
+            raise fail(f"{asked.name} trains nothing", where="task.train", fix="leave it out")
+    elif trained and asked.answers != trained.answers:
+        fix = f"evaluate it on {', '.join(_alike(trained))}"
+        raise fail(f"was trained for {trained.name}, and cannot answer {asked.name}", where=str(folder), fix=fix)
     if not asked.validation:
         raise fail("there is nothing to measure it on", where=str(folder), fix="name a file: --data FILE")
-
-
-def _asked(recipe: Recipe, folder: Path, changes: Sequence[str]) -> Task:
-    """The task that is to be measured, with its files."""
-    trained = recipe.task
-    if trained is None:
-        fix = "train a recipe that has `task`, or evaluate without --task"
-        raise fail("was not trained on a task", where=str(folder), fix=fix)
-    changed = load_recipe(folder / RECIPE, changes)
-    for name in Recipe.model_fields:
-        if name not in ("task", "objective") and getattr(changed, name) != getattr(recipe, name):
-            raise fail(f"`{name}` of a run cannot be changed", where=str(folder), fix="change only `task`")
-    asked = changed.task
-    assert asked
-    if asked.answers != trained.answers:
-        told = f"{trained.name} answers {trained.answers}", f"{asked.name} asks for {asked.answers}"
-        raise fail(f"a run of {trained.name} cannot answer {asked.name}", *told, where=str(folder))
-    _require_files(asked, folder)
     return asked
+
+
+def _alike(trained: Task) -> list[str]:
+    """The tasks that a run can be measured by, its own first."""
+    found = [trained.name]
+    for name in Registry().tasks():
+        try:
+            other = Task.named(name).model_validate({"name": name})
+        except ValidationError:  # one that needs settings
+            continue
+        if other.answers == trained.answers and name != trained.name:
+            found.append(name)
+    return found
 
 
 def _predict(run: Trained, task: Task, windows: Windows, console: Console) -> list[Any]:

@@ -69,12 +69,18 @@ def test_predictions_do_not_depend_on_the_batch(sst2, tmp_path):
 
 
 def test_other_answers_other_settings_and_strangers_folders_are_refused(sst2, tmp_path):
-    with pytest.raises(AtinukeError, match="a run of sst2 cannot answer snli"):
-        evaluate_task(sst2, "snli")
+    for other in ("snli", "squad", "stsb", "srl", "coreference"):
+        with pytest.raises(AtinukeError) as told:
+            evaluate_task(sst2, other, overrides=["task.length=32"])
+        assert str(told.value).splitlines() == [
+            f"{sst2}  was trained for sst2, and cannot answer {other}",
+            "  to fix: evaluate it on sst2, cola, mrpc, qqp, wnli",
+        ]
     with pytest.raises(AtinukeError, match="no task is called `sst3`"):
         evaluate_task(sst2, "sst3")
-    with pytest.raises(AtinukeError, match="`batch` of a run cannot be changed"):
-        evaluate_task(sst2, overrides=["batch=2"])
+    for key in ("batch", "nonsense"):
+        with pytest.raises(AtinukeError, match=f"`{key}` of a run cannot be changed"):
+            evaluate_task(sst2, overrides=[f"{key}=2"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/novel.txt").write_text("...")
     with pytest.raises(AtinukeError, match="is there already, and is no evaluation"):
@@ -87,6 +93,15 @@ def test_a_task_of_the_same_answers_may_be_asked(sst2, tmp_path):
     found = evaluate_task(sst2, "cola", [file], output=tmp_path / "out")
     assert [one.name for one in found.scores] == ["matthews", "accuracy"]
     assert {part.by: {one.name for one in part.scores} for part in found.slices}["label"] == {"accuracy"}
+
+
+def test_settings_that_the_other_task_lacks_are_left_behind(tmp_path):
+    table(tmp_path / "train.tsv", ("premise", "hypothesis", "label"), ("a", "a", "entailment"), ("a", "b", "neutral"))
+    task = {"name": "mnli", "train": "train.tsv", "length": 16, "part": "m"}
+    pair = {"uid": "1", "context": "a film", "hypothesis": "a film", "label": "e"}
+    (tmp_path / "anli.jsonl").write_text(json.dumps(pair) + "\n")
+    found = evaluate_task(run_of(tmp_path, task, steps=3), "anli", [tmp_path / "anli.jsonl"])
+    assert (found.items, found.task.length) == (1, 16)
 
 
 def test_numbers_are_learnt(tmp_path):
