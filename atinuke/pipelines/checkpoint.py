@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from itertools import takewhile
 from pathlib import Path
 
+import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -60,13 +61,20 @@ def load_weights(module: nn.Module, file: Path, without: Collection[str] = (), b
     `without` are left out. What the file does not have comes from the file `base`.
 
     Raises:
-        AtinukeError: the file is unreadable, or its names and shapes are not exactly those of the module.
+        AtinukeError: the file is unreadable, its names and shapes are not exactly those of the module, or a parameter
+            is not finite.
     """
-    mine = weights(module)
+    mine, parameters = weights(module), dict(module.named_parameters())  # a mask among the buffers may be infinite
     found = {name: tensor for name, tensor in read(file).items() if name.partition(".")[0] not in without}
+    require_finite({name: found[name] for name in found.keys() & parameters}, file)
     if base:
-        theirs = read(base).items()
-        found = {**{name: t for name, t in theirs if name in mine and t.shape == mine[name].shape}, **found}
+        theirs = {
+            name: tensor
+            for name, tensor in read(base).items()
+            if name not in found and name in mine and tensor.shape == mine[name].shape
+        }
+        require_finite({name: theirs[name] for name in theirs.keys() & parameters}, base)
+        found |= theirs
     _fill(mine, found, file)
 
 
@@ -188,6 +196,29 @@ def read(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise fail(f"is not a readable safetensors file: {error}", where=str(file)) from None
+
+
+def require_finite(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Raises AtinukeError where a tensor of a file has values that are no numbers."""
+    for name, tensor in sorted(tensors.items()):
+        if tensor.is_floating_point() and not (finite := torch.isfinite(tensor)).all():
+            bad = int((~finite).sum())
+            raise fail(
+                f"`{name}` has {bad:,} values that are NaN or infinite, of {tensor.numel():,}",
+                where=str(file),
+                fix="use a checkpoint from before training went wrong",
+            )
+
+
+def read_finite(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file with weights.
+
+    Raises:
+        AtinukeError: it cannot be read, or one of them is not finite.
+    """
+    found = read(file)
+    require_finite(found, file)
+    return found
 
 
 def _fill(targets: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:

@@ -180,9 +180,9 @@ def _asked(run: Trained, folder: Path, task: str | None, data: Sequence[Path], o
     trained = run.made.task if run.made else None
     if task is None or not issubclass(Task.named(task), Untrained):
         if trained is None:
-            fix = "train a recipe that has `task`" + (
-                ", or evaluate without --task" if run.made else " and this as `pretrained`"
-            )
+            fix = "train a recipe that has `task`, or evaluate without --task"
+            if run.made is None:
+                fix = "train a recipe that has `task` and this as `pretrained`"
             raise fail("was not trained on a task", where=str(folder), fix=fix)
         known = Task.named(task or trained.name).model_fields
         given = {key: value for key, value in trained.model_dump(mode="json").items() if key in known}

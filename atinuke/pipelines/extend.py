@@ -63,7 +63,7 @@ def extend(model: Path, texts: Callable[[], Iterable[str]], count: int, out: Pat
     rows = rows_of(learned, json.loads(content)["model"])
     tensors = {
         name: _larger(tensor, axes[name], after, first, rows) if name in axes else tensor
-        for name, tensor in checkpoint.read(model / files.WEIGHTS).items()
+        for name, tensor in checkpoint.read_finite(model / files.WEIGHTS).items()
     }
     with new_folder(out) as draft:
         carry(model, draft)

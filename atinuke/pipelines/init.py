@@ -45,12 +45,13 @@ def adopt(module: nn.Module, file: Path) -> Adopted:
     """Copies into a module every tensor of a safetensors file that it has too, in the same shape.
 
     Raises:
-        AtinukeError: the file is unreadable, or shares no tensor with the module.
+        AtinukeError: the file is unreadable, shares no tensor with the module, or has one that is not finite.
     """
-    mine, theirs = checkpoint.weights(module), checkpoint.read(file)
+    mine, theirs, parameters = checkpoint.weights(module), checkpoint.read(file), dict(module.named_parameters())
     kept = tuple(name for name, tensor in mine.items() if name in theirs and theirs[name].shape == tensor.shape)
     if not kept:
         raise fail("shares no tensor with this model", where=str(file), fix="begin from a run of a like graph")
+    checkpoint.require_finite({name: theirs[name] for name in kept if name in parameters}, file)
     for name in kept:
         mine[name].copy_(theirs[name])
     return Adopted(kept, _apart(theirs, kept), _apart(mine, kept))

@@ -93,13 +93,13 @@ def import_adapter(model: Path, adapter: Path, out: Path) -> CheckedGraph:
     """Writes a model folder with the low-rank updates that PEFT has saved for its model, beside its own weights.
 
     Raises:
-        AtinukeError: `model` is no model folder, `adapter` is none of PEFT's or another kind of it, or names modules
-            that the model does not have.
+        AtinukeError: `model` is no model folder, `adapter` is none of PEFT's or another kind of it, names modules
+            that the model does not have, or has weights that are not finite.
     """
     folder = open_folder(model)
     config = _read_config(adapter / ADAPTER_CONFIG)
     names = names_of(model, folder.checked)
-    found, whole = _parted(checkpoint.read(adapter / ADAPTER), names, adapter)
+    found, whole = _parted(checkpoint.read_finite(adapter / ADAPTER), names, adapter)
     places = {
         _short(theirs, names): place
         for ours in _maps(folder.checked)
@@ -121,7 +121,7 @@ def import_adapter(model: Path, adapter: Path, out: Path) -> CheckedGraph:
     checked = _with_updates(folder.checked, updates)
     module = build(checked)
     mine = checkpoint.weights(module)
-    base = checkpoint.read(model / files.WEIGHTS)
+    base = checkpoint.read_finite(model / files.WEIGHTS)
     with torch.no_grad():
         for name, tensor in {**base, **whole}.items():
             mine[name].copy_(tensor)

@@ -222,6 +222,7 @@ NORM = "base_model.model.bert.embeddings.LayerNorm.weight"
         (_edit(lambda t: t.update({NORM: torch.ones(1)})), r"`.*LayerNorm.weight` has another shape.*got \[1\]"),
         (_edit(lambda t: t.pop(A)), "has only `lora_B` of `encoder.layer.0.attention.self.query`"),
         (_edit(lambda t: t.update({A: torch.ones(2, 9)})), "does not fit its map"),
+        (_edit(lambda t: t[A][0, :3].fill_(float("nan"))), "`.*query.lora_A.weight` has 3 values that are NaN or inf"),
         (_edit(lambda t: t.update({A: torch.ones(3, 24)})), "does not fit its map"),
         (_edit(lambda t: t.update({A.replace("query", "qvery"): t.pop(A)})), "has only|no linear map"),
         (

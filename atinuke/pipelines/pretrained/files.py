@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from atinuke.core.errors import fail
+from atinuke.pipelines import checkpoint
 from atinuke.pipelines.pretrained.config import read_json
 
 WEIGHTS = "model.safetensors"
@@ -40,13 +40,7 @@ class Stored:
             found: Tensor = self._files[path].get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise _damaged(path, error) from None
-        if found.is_floating_point() and not torch.isfinite(found).all():
-            bad = int((~torch.isfinite(found)).sum())
-            raise fail(
-                f"`{name}` has {bad:,} values that are NaN or infinite, of {found.numel():,}",
-                where=str(path),
-                fix="use a checkpoint from before training went wrong",
-            )
+        checkpoint.require_finite({name: found}, path)
         return found
 
 

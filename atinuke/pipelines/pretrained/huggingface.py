@@ -115,7 +115,7 @@ def to_huggingface(folder: Path, out: Path, shard: int = files.SHARD) -> None:
 
     Raises:
         AtinukeError: it is no model folder; its graph is no longer one of its family; or its sizes cannot be said in
-            their config.json.
+            their config.json, or its weights are not finite.
     """
     opened = open_folder(folder)
     if structure(opened.checked) != opened.config.structure:
@@ -131,7 +131,7 @@ def to_huggingface(folder: Path, out: Path, shard: int = files.SHARD) -> None:
     preprocessor = config.pop("preprocessor", None)
     prefixed = family.architectures[opened.config.architecture].prefix
     planned = plan(family, weights_of(opened.checked), opened.checked.dims, prefixed)
-    tensors = checkpoint.read(folder / files.WEIGHTS)
+    tensors = checkpoint.read_finite(folder / files.WEIGHTS)
     found: dict[str, Tensor] = {}
     for move in planned.moves:
         if missing := [name for name, _ in move.ours if name not in tensors]:

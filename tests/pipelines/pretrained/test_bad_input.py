@@ -13,7 +13,9 @@ from torch import Tensor
 
 from atinuke import families
 from atinuke.core.errors import AtinukeError
+from atinuke.pipelines.merging import merge_adapter
 from atinuke.pipelines.pretrained.huggingface import convert, to_huggingface
+from atinuke.pipelines.pretrained.opening import from_pretrained
 from tests.pipelines.pretrained.models import DECODERS, ENCODERS
 
 LAYER = "bert.encoder.layer.0.intermediate.dense.weight"
@@ -103,6 +105,22 @@ def test_numbers_that_are_none(folder: Path, value: float) -> None:
         f"DIR/model.safetensors  `{LAYER}` has 2 values that are NaN or infinite, of 480\n"
         "  to fix: use a checkpoint from before training went wrong"
     )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_model_folder_whose_numbers_are_none(folder: Path, value: float) -> None:
+    ours = folder.parent / "ours"
+    convert(folder, ours)
+    change(ours, lambda tensors: tensors["stack.1.F.up.weight"][3, :2].fill_(value))
+    told = r"ours/model\.safetensors  `stack\.1\.F\.up\.weight` has 2 values that are NaN or infinite, of 480\n"
+    out = folder.parent / "out"
+    with pytest.raises(AtinukeError, match=told):
+        to_huggingface(ours, out)
+    with pytest.raises(AtinukeError, match=told):
+        from_pretrained(ours)
+    with pytest.raises(AtinukeError, match=told):
+        merge_adapter(ours, out)
+    assert not out.exists()
 
 
 def test_a_truncated_file(folder: Path) -> None:
