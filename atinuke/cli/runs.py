@@ -91,7 +91,7 @@ def generate(
 
     A text that ran out of tokens before it was what it had to be is named on stderr, and the exit code is 1.
     """
-    from atinuke.core.document import read_text
+    from atinuke.pipelines.constrained import read_schema
     from atinuke.pipelines.generate import generate as go_on
     from atinuke.pipelines.given import read_given
     from atinuke.pipelines.run import open_run
@@ -109,7 +109,7 @@ def generate(
         length_penalty=length_penalty,
         regex=regex,
         choices=tuple(choices),
-        schema=read_text(schema) if schema else None,
+        schema=read_schema(schema) if schema else None,
         seed=seed,
     )
     values = _pairs(given)

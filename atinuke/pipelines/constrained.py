@@ -6,6 +6,7 @@ The work is done by llguidance (Moskal et al., 2025), which keeps a parser of th
 import json
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atinuke.core.document import read_text
 from atinuke.core.errors import fail, first_line
 from atinuke.pipelines.sampling import Sampler, Settings
 from atinuke.runtime.text import Continuation
@@ -157,18 +159,38 @@ def dead_end(row: int) -> Exception:
 
 def _grammar(matcher: Any, name: str, settings: Settings) -> str:
     if name == "schema":
-        try:
-            schema = json.loads(settings.schema or "")
-        except ValueError as error:
-            raise fail("`schema` is not JSON", str(error), fix=_fix(name)) from None
-        if not isinstance(schema, dict):
-            raise fail("`schema` is not a JSON object", f"got {settings.schema!r:.60}", fix=_fix(name))
+        schema = _schema(settings.schema or "", None)
         schema.pop("x-guidance", None)  # how to read a schema is not its own to say
-        found = matcher.grammar_from_json_schema(json.dumps(schema), overrides=JSON_STYLE)
+        try:
+            found = matcher.grammar_from_json_schema(json.dumps(schema), overrides=JSON_STYLE)
+        except ValueError as error:
+            raise fail("`schema` is no language that texts can be held to", first_line(error), fix=_fix(name)) from None
     else:
         choices = "|".join(map(_literal, settings.choices))
         found = matcher.grammar_from_regex(settings.regex if name == "regex" else choices)
     return str(found)
+
+
+def read_schema(file: Path) -> str:
+    """The text of a file that is to be a JSON Schema.
+
+    Raises:
+        AtinukeError: it cannot be read, or is no JSON object.
+    """
+    text = read_text(file)
+    _schema(text, str(file))
+    return text
+
+
+def _schema(text: str, where: str | None) -> dict[str, Any]:
+    fix = 'write a JSON Schema, such as {"type": "object"}'
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise fail("`schema` is not JSON", first_line(error), where=where, fix=fix) from None
+    if not isinstance(found, dict):
+        raise fail("`schema` is not a JSON object", f"got {text!r:.60}", where=where, fix=fix)
+    return found
 
 
 def _literal(text: str) -> str:

@@ -128,6 +128,9 @@ def test_the_command_within_a_language(run: Run, monkeypatch: pytest.MonkeyPatch
     assert said("--choices", "sun", "--choices", "moon").stdout in ("sun\n", "moon\n")
     (tmp_path / "schema.json").write_text('{"enum": ["river", "go"]}')
     assert said("--schema", str(tmp_path / "schema.json")).stdout == '"river"\n'
+    (tmp_path / "schema.json").write_text("type: object\n")
+    told = str(said("--schema", str(tmp_path / "schema.json")).exception)
+    assert told.startswith(f"{tmp_path / 'schema.json'}  `schema` is not JSON\n  Expecting value: line 1 column 1")
     short = said("--regex", "riverbank!")
     assert (short.stdout, short.exit_code) == ("riverbank\n", 1)
     assert short.stderr == "out of tokens before the end of text 1\n"

@@ -49,7 +49,7 @@ def stored(folder: Path) -> Iterator[Stored]:
     """The weights in a folder.
 
     Raises:
-        AtinukeError: there are none, they are pickles, or a file is missing or damaged.
+        AtinukeError: there are none, they are pickles, a file is missing or damaged, or two have one tensor.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     where: dict[str, Path] = {}
@@ -62,7 +62,10 @@ def stored(folder: Path) -> Iterator[Stored]:
                 shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
             except (OSError, SafetensorError) as error:
                 raise _damaged(path, error) from None
-            where |= dict.fromkeys(names, path)
+            for name in names:
+                if (other := where.setdefault(name, path)) != path:
+                    what = f"`{name}` is in {other.name} and in {path.name}"
+                    raise fail(what, where=str(folder), fix="take out the file that is not meant, or save it again")
         yield Stored(shapes, where, files)
 
 

@@ -308,17 +308,22 @@ def _document(file: Path) -> Any:
 def _list(value: Any, key: str, where: str) -> list[Any]:
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, list):
-        has = f"it has: {', '.join(value)}" if isinstance(value, dict) else f"it is {type(value).__name__}"
-        raise fail(f"has no list `{key}`", has, where=where, fix="give a file in SQuAD's format")
+        raise fail(f"has no list `{key}`", _has(value, key), where=where, fix="give a file in SQuAD's format")
     return found
 
 
 def _string(value: Any, key: str, where: str) -> str:
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, str):
-        has = f"it has: {', '.join(value)}" if isinstance(value, dict) else f"it is {type(value).__name__}"
-        raise fail(f"has no text `{key}`", has, where=where, fix="give a file in SQuAD's format")
+        raise fail(f"has no text `{key}`", _has(value, key), where=where, fix="give a file in SQuAD's format")
     return found
+
+
+def _has(value: Any, key: str) -> str:
+    """What there is in place of a list or a text."""
+    if not isinstance(value, dict):
+        return f"it is {json.dumps(value):.40}"
+    return f"it is {json.dumps(value[key]):.40}" if key in value else f"it has: {', '.join(value) or 'nothing'}"
 
 
 def _answer(value: Any, context: str, where: str) -> Answer:

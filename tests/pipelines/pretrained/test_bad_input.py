@@ -19,6 +19,7 @@ from atinuke.pipelines.pretrained.opening import from_pretrained
 from tests.pipelines.pretrained.models import DECODERS, ENCODERS
 
 LAYER = "bert.encoder.layer.0.intermediate.dense.weight"
+NORM = "bert.embeddings.LayerNorm.weight"
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,19 @@ def test_an_index_that_leads_nowhere(folder: Path, name: str) -> None:
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     assert f"DIR/model.safetensors.index.json  names the file `{name}`, which is not there" in refused(folder)
+
+
+def test_a_tensor_in_two_files(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file({name: tensors[name] for name in tensors if name != LAYER}, folder / "model-1.safetensors")
+    save_file({name: tensors[name] + 1 for name in (LAYER, NORM)}, folder / "model-2.safetensors")
+    index = {name: f"model-{1 + (name == LAYER)}.safetensors" for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert refused(folder) == (
+        f"DIR  `{NORM}` is in model-1.safetensors and in model-2.safetensors\n"
+        "  to fix: take out the file that is not meant, or save it again"
+    )
 
 
 def test_a_checkpoint_of_another_family(folder: Path) -> None:

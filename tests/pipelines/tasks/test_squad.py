@@ -115,7 +115,11 @@ def test_no_answer_is_said_where_it_is_likelier_than_the_threshold(texts, tmp_pa
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([], r"squad\.json  has no list `data`\n  it is list"),
+        ([], r"squad\.json  has no list `data`\n  it is \[\]"),
+        ({"data": None}, r"squad\.json  has no list `data`\n  it is null\n  to fix: give a file in SQuAD's format"),
+        ({}, r"squad\.json  has no list `data`\n  it has: nothing"),
+        (document(None, []), r"squad\.json data\[0\]\.paragraphs\[0\]  has no text `context`\n  it is null"),
+        (document("a b", None), r"qas\[0\]  has no list `answers`\n  it is null"),
         ({"data": [{"title": "T"}]}, r"squad\.json data\[0\]  has no list `paragraphs`\n  it has: title"),
         (document("a b", [{"text": "b", "answer_start": 3}]), r"qas\[0\]  the answer `b` is outside the text"),
         (document("a b", [{"text": "b", "answer_start": -1}]), "the answer `b` is outside the text"),
