@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from atinuke.core.adapt import add_lora
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines import checkpoint, train
 from atinuke.pipelines.merging import merge_adapter, write_folder
-from atinuke.pipelines.peft import export_adapter, import_adapter
+from atinuke.pipelines.peft import PATTERN, called_like, export_adapter, import_adapter
 from atinuke.pipelines.pretrained.folder import open_folder
 from atinuke.pipelines.pretrained.huggingface import convert, to_huggingface
 from atinuke.pipelines.pretrained.opening import from_pretrained
@@ -32,6 +34,8 @@ from tests.pipelines.corpora import TEXTS
 
 peft = pytest.importorskip("peft", reason="needs the package `peft`")
 transformers = pytest.importorskip("transformers", reason="needs the package `transformers`")
+
+from peft.utils.other import get_pattern_key  # noqa: E402
 
 from tests.pipelines.pretrained.models import BERT, GPT2, LLAMA, TOKENS, Kind  # noqa: E402
 
@@ -88,7 +92,12 @@ def theirs(folder: Path, kind: Kind, **settings: Any) -> tuple[nn.Module, Tensor
         ("bert body", {"r": 2, "target_modules": "all-linear"}, ("q", "k", "v")),
         (
             "bert",
-            {"r": 2, "target_modules": ["query", "value"], "rank_pattern": {"query": 4}, "alpha_pattern": {"value": 3}},
+            {
+                "r": 2,
+                "target_modules": ["query", "value"],
+                "rank_pattern": {"query": 4},
+                "alpha_pattern": {r".*\.0\..*value": 3},
+            },
             ("q", "v"),
         ),
         ("bert", {"r": 2, "target_modules": ["key"], "layers_to_transform": [1]}, ("k",)),
@@ -217,7 +226,11 @@ NORM = "base_model.model.bert.embeddings.LayerNorm.weight"
         (_config('"use_dora": false', '"use_dora": true'), "asks for `use_dora: true`, which is not supported"),
         (_config('"bias": "none"', '"bias": "all"'), 'asks for `bias: "all"`'),
         (_config('"r": 2', '"r": null'), "has no `r` and `lora_alpha`"),
-        (_config('"alpha_pattern": {}', '"alpha_pattern": {"(": 2}'), r"`\(` in `alpha_pattern` is no pattern"),
+        (_config('"alpha_pattern": {}', '"alpha_pattern": {"(": 2}'), r"`\(` in `alpha_pattern` is not supported"),
+        (  # which would backtrack for ever
+            _config('"alpha_pattern": {}', '"alpha_pattern": {"(([a-z.0-9]+)+)+!": 2}'),
+            r"!` in `alpha_pattern` is not supported.*to fix: write the names of the modules out",
+        ),
         (_config('"alpha_pattern": {}', '"alpha_pattern": [2]'), "has no numbers by names in `alpha_pattern`"),
         (_edit(lambda t: t.update({NORM: torch.ones(1)})), r"`.*LayerNorm.weight` has another shape.*got \[1\]"),
         (_edit(lambda t: t.pop(A)), "has only `lora_B` of `encoder.layer.0.attention.self.query`"),
@@ -241,6 +254,21 @@ def test_what_cannot_be_read_is_told(change: Callable[[Path], Any], told: str, b
         import_adapter(bert / "model", tmp_path / "peft", tmp_path / "ours")
     assert re.search(told, str(error.value), re.S), str(error.value)
     assert not (tmp_path / "ours").exists()
+
+
+KEYS = st.builds(
+    "{}{}".format,
+    st.sampled_from(["", "^"]),
+    st.lists(st.sampled_from(["a", "b0", "-", ".", r"\.", ".*"]), min_size=1).map("".join),
+)
+NAMES = st.lists(st.sampled_from(["a", "b0", "-", "c"]), min_size=1).map(".".join)
+
+
+@given(st.lists(KEYS, min_size=1, max_size=2).map("|".join), NAMES)
+@settings(max_examples=300)
+def test_keys_of_alpha_pattern_mean_what_they_mean_to_peft(key: str, name: str) -> None:
+    assert PATTERN.fullmatch(key)
+    assert called_like(name, key) is (get_pattern_key([key], name) == key)
 
 
 def test_an_adapter_of_another_model_is_refused(bert: Path, tmp_path: Path) -> None:
