@@ -92,9 +92,8 @@ def save(
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        saved_ = {name: tensor.contiguous() for name, tensor in weights(module).items() if name not in frozen}
-        save_file(saved_, draft / WEIGHTS)
-        save_file(_optimiser_state(module, optimiser), draft / OPTIMISER)
+        write({name: tensor for name, tensor in weights(module).items() if name not in frozen}, draft / WEIGHTS)
+        write(_optimiser_state(module, optimiser), draft / OPTIMISER)
         (draft / STATE).write_text(state.model_dump_json())
         (draft / SUMS).write_text("".join(f"{_hash(draft / name)}  {name}\n" for name in FILES))
         for path in (*draft.iterdir(), draft):
@@ -196,6 +195,18 @@ def read(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise fail(f"is not a readable safetensors file: {error}", where=str(file)) from None
+
+
+def write(tensors: Mapping[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file that whoever may read other new files may read (safetensors lets its owner alone).
+
+    Raises:
+        OSError, SafetensorError: it cannot be written.
+    """
+    file.touch()
+    mode = file.stat().st_mode
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata)
+    file.chmod(mode)
 
 
 def require_finite(tensors: Mapping[str, Tensor], file: Path) -> None:

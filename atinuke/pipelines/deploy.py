@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import nn
 
 from atinuke import graphs
@@ -31,7 +30,7 @@ from atinuke.core.files import exists, replacing
 from atinuke.core.names import close
 from atinuke.core.override import override
 from atinuke.core.registry import Registry
-from atinuke.pipelines.checkpoint import weights
+from atinuke.pipelines.checkpoint import weights, write
 from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.fields import Chat, Field, mask_name, segments_name
 from atinuke.pipelines.fields import Text as FieldOfText
@@ -211,7 +210,7 @@ def compile_bundle(
         words = subject.text, subject.fields or {}, subject.classes or {}
         bundle = Bundle(draft, subject.checked.graph.name, axes, interfaces, *words, tuple(builders))
         (draft / layout.GRAPH).write_text(dump(subject.checked.graph), encoding="utf-8")
-        save_file({n: t.contiguous() for n, t in weights(subject.model).items()}, draft / layout.WEIGHTS)
+        write(weights(subject.model), draft / layout.WEIGHTS)
         if subject.tokenizer:
             shutil.copyfile(subject.tokenizer, draft / layout.TOKENIZER)
         tell("asking the model", 0, 0)

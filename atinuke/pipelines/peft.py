@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from atinuke.compile.front import check_graph
@@ -87,7 +86,7 @@ def export_adapter(source: Path, out: Path) -> list[str]:
     with new_folder(out) as draft:
         write_json(draft / ADAPTER_CONFIG, config)
         whole = {**tensors, **{f"{PREFIX}{name}": tensor for name, tensor in saved.items()}}
-        save_file({name: tensor.detach().contiguous() for name, tensor in whole.items()}, draft / ADAPTER)
+        checkpoint.write({name: tensor.detach() for name, tensor in whole.items()}, draft / ADAPTER)
     return sorted(ranks)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -43,6 +44,15 @@ def disk_of(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_who_may_read_other_new_files_may_read_checkpoints(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = checkpoint.save(tmp_path, *trained(ADAMW), state(3), keep=1)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}
 
 
 @pytest.mark.parametrize("settings", [ADAMW, SGD(name="sgd", lr=1e-2)])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from atinuke.core.errors import fail
@@ -78,16 +77,16 @@ def write(tensors: Mapping[str, Tensor], folder: Path, shard: int = SHARD) -> No
         if groups[-1] and size + tensor.nbytes > shard:
             groups.append({})
             size = 0
-        groups[-1][name] = tensor.contiguous()
+        groups[-1][name] = tensor
         size += tensor.nbytes
     metadata = {"format": "pt"}  # transformers reads no others
     if len(groups) == 1:
-        save_file(groups[0], folder / WEIGHTS, metadata)
+        checkpoint.write(groups[0], folder / WEIGHTS, metadata)
         return
     index: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        save_file(group, folder / name, metadata)
+        checkpoint.write(group, folder / name, metadata)
         index |= dict.fromkeys(group, name)
     total = sum(tensor.nbytes for tensor in tensors.values())
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2)

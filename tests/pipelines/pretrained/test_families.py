@@ -150,6 +150,8 @@ def test_in_several_files_both_ways(tmp_path: Path) -> None:
     convert(tmp_path / "theirs", tmp_path / "ours")
     to_huggingface(tmp_path / "ours", tmp_path / "back", shard=4000)
     assert len(list((tmp_path / "back").glob("*.safetensors"))) > 2
+    for folder in ("ours", "back"):  # may be read by all who may read the rest
+        assert len({file.stat().st_mode for file in (tmp_path / folder).iterdir()}) == 1
     again, report = transformers.BertForMaskedLM.from_pretrained(tmp_path / "back", output_loading_info=True)
     assert not any(report.values()), report
     assert all(
