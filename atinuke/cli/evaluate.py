@@ -26,6 +26,7 @@ OtherRows = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
+LISTED = 6
 NO_FILES: list[Path] = []  # typer copies it
 
 
@@ -146,7 +147,10 @@ def _say_task(found: "TaskEvaluation", json: bool) -> None:
     if json:
         say_json(found.json())
         return
-    say(", ".join(filter(None, (found.run, found.step))) + f": {found.task.name} over {found.items:,} items", "")
+    say(", ".join(filter(None, (found.run, found.step))) + f": {found.task.name} over {found.items:,} items")
+    files = list(found.data)
+    more = [f"and {len(files) - LISTED:,} more"] if len(files) > LISTED else []
+    say(f"  read {', '.join([*files[:LISTED], *more])}", "")
     if not found.scores:
         say("the files do not say what is right: there are predictions, and no scores")
     else:

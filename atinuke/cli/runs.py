@@ -1,6 +1,9 @@
 """Commands about training runs."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,18 +31,40 @@ def train(
     sets: Changes = NONE,
 ) -> None:
     """Train by a recipe; Ctrl-C saves, and `resume` goes on."""
-    from atinuke.pipelines.recipe import load_recipe
-    from atinuke.pipelines.train import start
-
     folder = run or Path("runs") / recipe.stem
-    _told(start(load_recipe(recipe, sets), folder, init=init))
+    with _interruptible(folder):
+        from atinuke.pipelines.recipe import load_recipe
+        from atinuke.pipelines.train import start
+
+        outcome = start(load_recipe(recipe, sets), folder, init=init)
+    _told(outcome)
 
 
 def resume(run: Folder, sets: Changes = NONE) -> None:
     """Go on with a run from its newest checkpoint, bit for bit."""
-    from atinuke.pipelines.train import resume as go_on
+    with _interruptible(run):
+        from atinuke.pipelines.train import resume as go_on
 
-    _told(go_on(run, sets))
+        outcome = go_on(run, sets)
+    _told(outcome)
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Where Ctrl-C ends a run without a checkpoint of its own, says what there is and how to begin again. Nothing is
+    imported for that: it may come in the middle of an import."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = f"atinuke resume {folder}" if (folder / "log.jsonl").exists() else "the same command"
+        saved = [path.name for path in (folder / "checkpoints").glob("step-*")]
+        if saved:
+            typer.echo(
+                f"interrupted: {max(saved, key=lambda name: (len(name), name))} was saved last; go on with {how}"
+            )
+        else:
+            typer.echo(f"interrupted before the first step: nothing was saved; begin again with {how}")
+        sys.exit(128 + signal.SIGINT)
 
 
 def _told(outcome: "Outcome") -> None:
@@ -216,17 +241,18 @@ def demo(
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.", min=41)] = None,
 ) -> None:
     """Train a small decoder on CPython's language reference, generate, compile: a few minutes on 2 cores."""
-    from atinuke.pipelines.demo import PROMPTS, prepare_demo
-    from atinuke.pipelines.recipe import load_recipe
-    from atinuke.pipelines.train import RECIPE, resume, start
-
     run = folder / "run"
-    recipe = prepare_demo(folder)
-    if (run / RECIPE).exists():
-        say(f"going on with {run}")
-        outcome = resume(run, [f"steps={steps}"] if steps else [])
-    else:
-        outcome = start(load_recipe(recipe, [f"steps={steps}"] if steps else []), run)
+    with _interruptible(run):
+        from atinuke.pipelines.demo import PROMPTS, prepare_demo
+        from atinuke.pipelines.recipe import load_recipe
+        from atinuke.pipelines.train import RECIPE, resume, start
+
+        recipe = prepare_demo(folder)
+        if (run / RECIPE).exists():
+            say(f"going on with {run}")
+            outcome = resume(run, [f"steps={steps}"] if steps else [])
+        else:
+            outcome = start(load_recipe(recipe, [f"steps={steps}"] if steps else []), run)
     if outcome.signal is not None:
         _told(outcome)
     from atinuke.pipelines.run import open_run

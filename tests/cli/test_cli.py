@@ -1,6 +1,9 @@
 """The command line, from a file to a trained, generating run; every mistake of a user ends with exit code 2."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import jsonschema
@@ -32,6 +35,27 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.txt").write_text("\n\n".join(f"{n} {words} and {n * n}, again {words}" for n in range(60)))
     (folder / "recipe.yaml").write_text(RECIPE)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "how"),
+    [
+        ("atinuke.pipelines.feed_text.feed", "the same command"),
+        ("atinuke.pipelines.loop.Loop._train", "atinuke resume {run}"),
+    ],
+)
+def test_ctrl_c_before_the_first_step_says_how_to_begin_again(
+    run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, how: str
+) -> None:
+    def twice(*_: object) -> None:
+        for _ in range(2):  # the loop would finish its step after the first
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(where, twice)
+    code, out, _ = run("train", trained / "recipe.yaml", "--run", tmp_path / "run")
+    told = f"interrupted before the first step: nothing was saved; begin again with {how}\n"
+    assert (code, out) == (130, told.format(run=tmp_path / "run"))
 
 
 def test_check_counts_and_complains(run) -> None:

@@ -76,6 +76,16 @@ def test_through_the_command_line_and_compared(run, model: Path, data: Path, tmp
     assert out.startswith("perplexity: A is")
 
 
+def test_what_was_read_of_a_folder_is_told(run, model: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    places = [tmp_path / "texts" / name for name in ("a.txt", "deep/b.txt", ".hidden.txt", "deep/er/c.txt", "d.md")]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("the cat")
+    code, out, err = run("evaluate", model, "--task", "perplexity", "--data", tmp_path / "texts")
+    assert code == 0, err
+    assert f"perplexity over 3 items\n  read {places[0]}, {places[1]}, {places[3]}\n\n" in out
+
+
 def test_what_cannot_be_measured(model: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(AtinukeError, match="there is nothing to measure it on"):
         evaluate_task(model, "perplexity")
