@@ -161,7 +161,7 @@ class SelfAttention(Heads):
 
     Query i sees key j where 0 <= i-j (causal), |i-j| < window, and attention_mask[batch, j]. A query that sees nothing
     gives 0 (before the output projection). `rotation` comes from position.rotary and `slopes` from position.alibi.
-    `dropout` is that of the attention weights.
+    `dropout` is that of the attention weights. heads * head_dim may differ from d_model.
 
     In front of all keys, for every query that sees any, stand `learned_prefix` keys and values that are parameters
     (prefix tuning, Li and Liang, 2021): at no position, so neither rotated nor sloped.
@@ -177,8 +177,9 @@ class SelfAttention(Heads):
         dropout: float = 0.0,
         bias: bool = True,
         learned_prefix: int = 0,
+        head_dim: int | None = None,
     ) -> None:
-        super().__init__(d_model, heads, kv_heads, dropout, bias)
+        super().__init__(d_model, heads, kv_heads, dropout, bias, head_dim)
         if window is not None:
             require_positive(window=window)
         if learned_prefix < 0:
@@ -196,7 +197,7 @@ class SelfAttention(Heads):
         self,
         x: Float[Tensor, "batch sequence {self.d_model}"],
         attention_mask: Bool[Tensor, "batch sequence"] | None = None,
-        rotation: Float[Tensor, "batch sequence {self.d_model}//{self.heads}"] | None = None,
+        rotation: Float[Tensor, "batch sequence {self.head_dim}"] | None = None,
         slopes: Float[Tensor, "{self.heads}"] | None = None,
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
         query, key, value = self._project(x, rotation)
@@ -215,7 +216,7 @@ class SelfAttention(Heads):
         position: Int[Tensor, "batch"],
         keys: Float[Tensor, "batch kv_heads capacity head_dim"],
         values: Float[Tensor, "batch kv_heads capacity head_dim"],
-        rotation: Float[Tensor, "batch sequence {self.d_model}//{self.heads}"] | None = None,
+        rotation: Float[Tensor, "batch sequence {self.head_dim}"] | None = None,
         slopes: Float[Tensor, "{self.heads}"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Writes the new keys and values into the caches. All of what is passed is read, so pass a view of a larger

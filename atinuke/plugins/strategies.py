@@ -68,13 +68,15 @@ def self_attention(draw: st.DrawFn) -> dict[str, Any]:
         "dropout": draw(st.sampled_from([0.0, 0.1])),
         "bias": draw(st.booleans()),
         "learned_prefix": draw(st.sampled_from([0, 0, 3])),
+        "head_dim": draw(st.sampled_from([None, None, 2, 6])),
     }
 
 
 @st.composite
 def prefix_attention(draw: st.DrawFn) -> dict[str, Any]:
     settings: dict[str, Any] = draw(self_attention())
-    return {name: value for name, value in settings.items() if name not in ("causal", "window", "learned_prefix")}
+    others = ("causal", "window", "learned_prefix", "head_dim")
+    return {name: value for name, value in settings.items() if name not in others}
 
 
 @st.composite

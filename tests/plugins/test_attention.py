@@ -120,13 +120,14 @@ def test_is_gpt2s():
     torch.testing.assert_close(ours(x), theirs(x, attention_mask=causal_bias(7))[0], **CLOSE)
 
 
-def test_is_llamas():
-    ours = build(24, 6, 2, bias=False)
+@pytest.mark.parametrize("width", [4, 6])
+def test_is_llamas(width):
+    ours = build(24, 6, 2, bias=False, head_dim=width)
     config = LlamaConfig(
-        hidden_size=24, num_attention_heads=6, num_key_value_heads=2, head_dim=4, attn_implementation="eager"
+        hidden_size=24, num_attention_heads=6, num_key_value_heads=2, head_dim=width, attn_implementation="eager"
     )
     theirs = LlamaAttention(config, layer_idx=0).eval()
-    query, key, value = ours.qkv.weight.split((24, 8, 8))
+    query, key, value = ours.qkv.weight.split((6 * width, 2 * width, 2 * width))
     theirs.load_state_dict(
         {
             "q_proj.weight": query,
@@ -138,7 +139,7 @@ def test_is_llamas():
     x = torch.randn(2, 50, 24)
     waves = LlamaRotaryEmbedding(config)(x, torch.arange(50)[None])
     expected = theirs(x, position_embeddings=waves, attention_mask=causal_bias(50))[0]
-    torch.testing.assert_close(ours(x, rotation=RotaryPosition(4)(x)), expected, **CLOSE)
+    torch.testing.assert_close(ours(x, rotation=RotaryPosition(width)(x)), expected, **CLOSE)
 
 
 def test_slopes_are_blooms():

@@ -125,13 +125,14 @@ def rewritten(family: Family, config: Mapping[str, Any], sizes: Mapping[str, Any
 
 def _values(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a config.json that have values, nested ones with dots, by their new names, with defaults; and
-    `num_labels`, which is not written where labels have names."""
-    values = {family.aliases.get(key, key): value for key, value in _flat(config, "").items() if value is not None}
+    `num_labels`, which is not written where labels have names. Null is a value where it is one of the choices."""
+    given = {family.aliases.get(key, key): value for key, value in _flat(config, "").items()}
+    values = {k: v for k, v in given.items() if v is not None or _text(None) in family.choices.get(k, ())}
     if config.get("id2label"):
         values["num_labels"] = len(config["id2label"])
     for key, default in family.defaults.items():
-        if key not in values and (given := _given(default, values)) is not None:
-            values[key] = given
+        if key not in values and (value := _given(default, values)) is not None:
+            values[key] = value
     return values
 
 

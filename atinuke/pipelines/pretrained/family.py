@@ -23,6 +23,7 @@ choices:                         # a key whose value changes the graph: every va
   tie_word_embeddings:
     true: {}
     false: {tie: {O.weight: null}}                 # a tie of the graph undone; or made: {O.weight: E.weight}
+  sliding_window: {null: {}}     # `null`, as a choice, is no missing key: that means its default
 ignored: [summary_*]             # further keys that change nothing that is computed
 tensors:                         # ours: theirs
   E.weight: transformer.wte.weight

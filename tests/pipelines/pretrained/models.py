@@ -73,6 +73,11 @@ DECODERS = {
     "llama linear": Kind(
         "LlamaForCausalLM", {**LLAMA, "rope_parameters": {"rope_type": "linear", "rope_theta": 50.0, "factor": 2.0}}
     ),
+    "llama wide heads": Kind("LlamaForCausalLM", {**LLAMA, "head_dim": 6}),
+    "mistral": Kind("MistralForCausalLM", {**LLAMA, "head_dim": 6, "sliding_window": None}),
+    "mistral body": Kind("MistralModel", {**LLAMA, "sliding_window": 4096}),
+    "qwen2": Kind("Qwen2ForCausalLM", {**LLAMA, "tie_word_embeddings": True}),
+    "qwen2 body": Kind("Qwen2Model", LLAMA),
     "llama 3": Kind("LlamaForCausalLM", {**LLAMA, "rope_parameters": LLAMA3, "rms_norm_eps": 1e-3}),
 }
 ENCODERS = {

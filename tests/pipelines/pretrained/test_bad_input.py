@@ -221,10 +221,19 @@ def test_rotations_that_are_not_known(tmp_path: Path, rope: dict[str, object], t
     assert told in refused(tmp_path / "theirs")
 
 
-def test_a_head_of_another_width(tmp_path: Path) -> None:
-    DECODERS["llama"].save(tmp_path / "theirs")
-    configure(tmp_path / "theirs", head_dim=8)
-    assert "has a `head_dim` that is not supported\n  expected 4\n  got 8" in refused(tmp_path / "theirs")
+@pytest.mark.parametrize(
+    ("kind", "keys", "told"),
+    [
+        ("llama", {"head_dim": 8}, "q_proj.weight` has shape [24, 24], but config.json says [48, 24]"),
+        ("mistral", {"sliding_window": 16}, "has a `sliding_window` that is not supported\n  expected null or 4096"),
+        ("qwen2", {"use_sliding_window": True}, "has a `use_sliding_window` that is not supported\n  expected false"),
+        ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "has the key `rope_scaling.type`, which family"),
+    ],
+)
+def test_attention_that_is_not_known(tmp_path: Path, kind: str, keys: dict[str, object], told: str) -> None:
+    DECODERS[kind].save(tmp_path / "theirs")
+    configure(tmp_path / "theirs", **keys)
+    assert told in refused(tmp_path / "theirs")
 
 
 def test_a_tokenizer_larger_than_the_model(folder: Path) -> None:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 import atinuke
 from atinuke import families
+from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.pretrained.config import read_json
 from atinuke.pipelines.pretrained.family import load_family
 from atinuke.pipelines.pretrained.huggingface import convert, to_huggingface
 from atinuke.pipelines.pretrained.opening import Pretrained
-from tests.pipelines.pretrained.models import DECODERS, ENCODERS, TOKENS, Kind
+from tests.pipelines.pretrained.models import DECODERS, ENCODERS, LLAMA, TOKENS, Kind
 
 KINDS = {**DECODERS, **ENCODERS}
 NAMES = {"pooled": "pooler_output"}  # outputs that transformers calls differently
@@ -116,9 +117,35 @@ def test_writes_the_same_text(name: str, tmp_path: Path) -> None:
     assert len(set(tokens[:, 5:].flatten().tolist())) > 1
 
 
+@torch.no_grad()
+def test_a_window_is_theirs(tmp_path: Path) -> None:
+    """Mistral 7B's window of 4,096 tokens, with 3 in its place."""
+    theirs = Kind("MistralForCausalLM", {**LLAMA, "sliding_window": 3, "attn_implementation": "eager"}).save(tmp_path)
+    family = tmp_path / "mistral.yaml"
+    family.write_text(families.path("mistral").read_text().replace("4096", "3"))
+    ids = torch.randint(4, TOKENS, (2, LONGEST), generator=torch.Generator().manual_seed(1))
+    found = atinuke.from_pretrained(tmp_path, family).model(ids).logits
+    torch.testing.assert_close(found, theirs(ids).logits, rtol=0, atol=1e-5)
+    theirs.config.sliding_window = None
+    assert not torch.allclose(found, theirs(ids).logits, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_bias_that_they_lack_is_told_on_the_way_back(tmp_path: Path) -> None:
+    DECODERS["qwen2"].save(tmp_path / "theirs")
+    convert(tmp_path / "theirs", tmp_path / "ours")
+    file = tmp_path / "ours" / "model.safetensors"
+    tensors = load_file(file)
+    assert not tensors["stack.1.H.output.bias"].any()
+    tensors["stack.1.H.output.bias"][2] = 0.5
+    save_file(tensors, file)
+    with pytest.raises(AtinukeError, match=re.escape("`stack.1.H.qkv.bias + stack.1.H.output.bias` that is always")):
+        to_huggingface(tmp_path / "ours", tmp_path / "back")
+
+
 def test_every_architecture_of_a_text_family_is_tried() -> None:
     tried = {kind.architecture for kind in KINDS.values()}
-    for name in ("bert", "distilbert", "gpt2", "llama"):
+    for name in ("bert", "distilbert", "gpt2", "llama", "mistral", "qwen2"):
         assert load_family(families.path(name)).architectures.keys() <= tried
     assert {"RobertaModel", "RobertaForMaskedLM", "XLMRobertaForMaskedLM"} <= tried
 
