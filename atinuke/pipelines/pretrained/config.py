@@ -1,6 +1,7 @@
 """config.json of others: what it says about a graph, and how it says it again on the way back."""
 
 import copy
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a config.json says: values of dims, largest sizes of axes, and changes to the graph."""
+    """What a config.json says: values of dims, the largest sizes of axes (or lowest and largest), and changes to the
+    graph."""
 
     dims: Mapping[str, Any]
-    axes: Mapping[str, int]
+    axes: Mapping[str, tuple[int, ...]]
     effects: tuple[Effect, ...]
 
 
@@ -84,17 +86,19 @@ def meaning(family: Family, config: Mapping[str, Any], where: Path) -> Meaning:
         else:
             effects.append(choices[_text(values[key])])
     numbers = {dotted(key): value for key, value in values.items()}
-    found: list[dict[str, Any]] = [{}, {}]
-    for into, expressions in zip(found, (family.dims, family.axes), strict=True):
-        for name, expression in expressions.items():
-            try:
-                into[name] = _value(expression, numbers)
-            except UnknownName as error:
-                wrong(f"lacks `{error.name.replace('__', '.')}`, which the dim `{name}` follows from")
-            except ValueError as error:
-                wrong(f"gives no `{name}`: {error}")
+
+    def size(name: str, expression: str) -> Any:
+        try:
+            return _value(expression, numbers)
+        except UnknownName as error:
+            wrong(f"lacks `{error.name.replace('__', '.')}`, which the dim `{name}` follows from")
+        except ValueError as error:
+            wrong(f"gives no `{name}`: {error}")
+
+    sizes = {name: size(name, expression) for name, expression in family.dims.items()}
+    axes = {name: tuple(size(name, one) for one in ends) for name, ends in family.axes.items()}
     raise_all(mistakes)
-    return Meaning(found[0], found[1], tuple(effects))
+    return Meaning(sizes, axes, tuple(effects))
 
 
 def rewritten(family: Family, config: Mapping[str, Any], sizes: Mapping[str, Any], where: Path) -> dict[str, Any]:
@@ -157,7 +161,7 @@ def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _known(family: Family) -> set[str]:
     known = {*EVERY_MODEL, *family.ignored, *family.requires, *family.choices, *family.aliases}
-    for expression in (*family.dims.values(), *family.axes.values()):
+    for expression in itertools.chain(family.dims.values(), *family.axes.values()):
         known |= {name.replace("__", ".") for name in dims.names(dims.parse(dotted(expression)))}
     for default in (*family.defaults.values(), *family.requires.values()):
         if isinstance(default, str) and (inside := reference(default)):

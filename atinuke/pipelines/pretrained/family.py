@@ -10,11 +10,15 @@ model_type: gpt2                 # as in config.json; or a list
 architectures:                   # the names in config.json; the outputs of each, and the wires of the graph they are
   GPT2LMHeadModel: {outputs: {logits: O}}
   GPT2Model: {outputs: {last_hidden_state: norm}, prefix: false}
+  GPT2ForTokenClassification:    # what only it has: nodes as in a graph file, and dims that these use
+    dims: {classes: num_labels}
+    nodes: {tagger: {use: head.classification, in: norm, with: {d_model: $d_model, classes: $classes}}}
+    outputs: {logits: tagger}
 prefix: transformer.             # what the names of the body's tensors begin with, but for `prefix: false`
 aliases: {old_name: new.name}    # keys of config.json that were called differently once
 defaults: {n_inner: "${4*n_embd}"}     # what a key means that is missing or null
 dims: {d_model: n_embd}          # dims of the graph: expressions in keys (`rope.theta` is a nested key)
-axes: {sequence: n_positions}    # the largest size of an axis of the graph
+axes: {sequence: n_positions}    # the largest size of an axis of the graph; or both ends, [lowest, largest]
 requires: {scale_attn_weights: true}   # a key that must have this value if it is there, or one of a list
 choices:                         # a key whose value changes the graph: every value that is known, and what it does
   activation_function:
@@ -111,6 +115,10 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _ends(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
 def _rule(value: object) -> object:
     return {"of": value} if isinstance(value, str) else value
 
@@ -130,13 +138,17 @@ def _pattern(name: str) -> str:
 Expression = Annotated[Any, AfterValidator(_expression)]
 Plain = Annotated[Any, AfterValidator(_plain)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+Ends = Annotated[tuple[Expression, ...], BeforeValidator(_ends), Field(strict=False, min_length=1, max_length=2)]
 Sizes = Annotated[tuple[Expression, ...], Field(strict=False)]
 
 
 class Architecture(Section):
-    """What one class of transformers has of the family's graph: its outputs and the wires that they are, whether the
-    body's names have the family's prefix, and tensors that it may have and that are not read."""
+    """What one class of transformers has of the family's graph: its outputs and the wires that they are, nodes and dims
+    that it adds to the graph, whether the body's names have the family's prefix, and tensors that it may have and that
+    are not read."""
 
+    dims: dict[str, Expression] = Field(default_factory=dict)
+    nodes: dict[str, Any] = Field(default_factory=dict)
     outputs: Annotated[dict[str, str], Field(min_length=1)]
     prefix: bool = True
     ignored: Annotated[tuple[Pattern, ...], Field(strict=False)] = ()
@@ -176,7 +188,7 @@ class Family(Section):
     aliases: dict[str, str] = Field(default_factory=dict)
     defaults: dict[str, Plain] = Field(default_factory=dict)
     dims: dict[str, Expression]
-    axes: dict[str, Expression] = Field(default_factory=dict)
+    axes: dict[str, Ends] = Field(default_factory=dict)
     requires: dict[str, Any] = Field(default_factory=dict)
     choices: dict[str, dict[str, Effect]] = Field(default_factory=dict)
     ignored: Annotated[tuple[str, ...], Field(strict=False)] = ()
@@ -193,6 +205,10 @@ class Family(Section):
                 if re.findall("[#*]", side) != re.findall("[#*]", sides[0]):
                     raise ValueError(f"has a rule where `{side}` has other `#` and `*` than `{sides[0]}`")
         return self
+
+    def of(self, architecture: str) -> Self:
+        """The family with the dims that only this architecture has."""
+        return self.model_copy(update={"dims": {**self.dims, **self.architectures[architecture].dims}})
 
     def architecture(self, config: dict[str, Any], where: Path) -> str:
         """The architecture that a config.json names.

@@ -1,5 +1,6 @@
 """The graph that a config.json asks for, and the tensors that it has."""
 
+import json
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from atinuke.core.errors import fail
 from atinuke.core.graph import Graph, Range, Wire, frozen
 from atinuke.core.names import close
 from atinuke.core.override import override
-from atinuke.core.spec import load
+from atinuke.core.spec import VERSION, load, loads
 from atinuke.core.swap import find_node
 from atinuke.pipelines.part import part
 from atinuke.pipelines.pretrained.config import Meaning
@@ -27,7 +28,7 @@ def graph_of(family: Family, architecture: str, meaning: Meaning) -> CheckedGrap
     Raises:
         AtinukeError: the family names what its graph does not have, or the graph does not hold at these sizes.
     """
-    graph = load(graphs.path(family.graph))
+    graph = _with_own(load(graphs.path(family.graph)), family, architecture, meaning)
     wanted = {name: _wire(text) for name, text in family.architectures[architecture].outputs.items()}
     for what, named, there in (
         ("dim", meaning.dims, graph.dims),
@@ -38,7 +39,7 @@ def graph_of(family: Family, architecture: str, meaning: Meaning) -> CheckedGrap
             if name not in there:
                 text = f"family `{family.name}` names the {what} `{name}`, which its graph does not have"
                 raise fail(text, where=family.graph, fix=close(name, there))
-    axes = {name: Range(min(graph.axes[name].low, high), high) for name, high in meaning.axes.items()}
+    axes = {name: _range(graph.axes[name], *ends) for name, ends in meaning.axes.items()}
     graph = replace(graph, dims=frozen({**graph.dims, **meaning.dims}), axes=frozen({**graph.axes, **axes}))
     for effect in meaning.effects:
         graph = override(graph, swaps=[f"{node}={use}" for node, use in effect.swap.items()])
@@ -65,6 +66,23 @@ def weights_of(checked: CheckedGraph) -> Weights:
 def fresh(checked: CheckedGraph, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
     """What a new model has under these names: buffers that follow from settings."""
     return {name: tensor for name, tensor in build(checked).state_dict().items() if name in names} if names else {}
+
+
+def _range(given: Range, *ends: int) -> Range:
+    """An axis with another end, or two."""
+    return Range(ends[0] if ends[1:] else min(given.low, ends[-1]), ends[-1])
+
+
+def _with_own(graph: Graph, family: Family, architecture: str, meaning: Meaning) -> Graph:
+    """The graph with the dims and nodes that only this architecture has."""
+    own = family.architectures[architecture]
+    said = {"atinuke": VERSION, "nodes": own.nodes, "outputs": own.outputs}
+    nodes = loads(json.dumps(said), f"family `{family.name}`, {architecture}").nodes
+    for name in (*own.dims, *nodes):
+        if name in graph.dims or name in graph.nodes:
+            raise fail(f"`{name}` of {architecture} is in the graph already", where=family.graph, fix="rename it")
+    dims = {name: meaning.dims[name] for name in own.dims}
+    return replace(graph, dims=frozen({**graph.dims, **dims}), nodes=frozen({**graph.nodes, **nodes}))
 
 
 def _wire(text: str) -> Wire:

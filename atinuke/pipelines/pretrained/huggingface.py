@@ -70,6 +70,7 @@ def read(folder: Path, family: Path | None = None) -> Read:
     file = family or family_of(config, where)
     known = load_family(file)
     architecture = known.architecture(config, where)
+    known = known.of(architecture)
     checked = graph_of(known, architecture, meaning(known, with_preprocessor(config, folder), where))
     _require_tokens_fit(folder, checked)
     with files.stored(folder) as stored:
@@ -125,7 +126,7 @@ def to_huggingface(folder: Path, out: Path, shard: int = files.SHARD) -> None:
             where=str(folder / GRAPH),
             fix="go on with it here, or begin again with the unchanged graph",
         )
-    family = load_family(folder / FAMILY)
+    family = load_family(folder / FAMILY).of(opened.config.architecture)
     said = with_preprocessor(opened.config.huggingface, folder)
     config = rewritten(family, said, opened.checked.dims, folder / CONFIG)
     preprocessor = config.pop("preprocessor", None)

@@ -19,6 +19,7 @@ BERT = {
 }
 DISTILBERT = {"dim": 24, "n_heads": 3, "n_layers": 2, "hidden_dim": 20, "max_position_embeddings": 30}
 GPT2 = {"n_embd": 24, "n_head": 3, "n_layer": 2, "n_positions": 30, "n_inner": 20}
+LABELS = {"id2label": {0: "bad", 1: "good", 2: "neither"}, "label2id": {"bad": 0, "good": 1, "neither": 2}}
 LLAMA = {
     "hidden_size": 24,
     "num_attention_heads": 6,
@@ -86,6 +87,15 @@ ENCODERS = {
     "bert gelu_new": Kind("BertForMaskedLM", {**BERT, "hidden_act": "gelu_new"}),
     "roberta": Kind("RobertaModel", {**BERT, "type_vocab_size": 1}, padding=1),
     "roberta masked": Kind("RobertaForMaskedLM", BERT, padding=3),
+    "bert labels": Kind("BertForSequenceClassification", {**BERT, **LABELS}),
+    "bert tags": Kind("BertForTokenClassification", {**BERT, **LABELS, "classifier_dropout": 0.3}),
+    "bert answers": Kind("BertForQuestionAnswering", BERT),
+    "roberta labels": Kind("RobertaForSequenceClassification", {**BERT, "num_labels": 1}, padding=1),
+    "roberta tags": Kind("RobertaForTokenClassification", BERT, padding=1),
+    "roberta answers": Kind("RobertaForQuestionAnswering", BERT, padding=1),
+    "distilbert labels": Kind("DistilBertForSequenceClassification", {**DISTILBERT, **LABELS}),
+    "distilbert tags": Kind("DistilBertForTokenClassification", DISTILBERT),
+    "distilbert answers": Kind("DistilBertForQuestionAnswering", DISTILBERT),
     "xlm-roberta": Kind("XLMRobertaForMaskedLM", BERT, padding=1),
     "distilbert": Kind("DistilBertModel", DISTILBERT),
     "distilbert masked": Kind("DistilBertForMaskedLM", DISTILBERT),

@@ -187,7 +187,7 @@ def test_weights_of_another_family(folder: Path, tmp_path_factory: pytest.TempPa
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"architectures": ["BertForTokenClassification"]}, "has an architecture that family `bert` does not know"),
+        ({"architectures": ["BertForMultipleChoice"]}, "has an architecture that family `bert` does not know"),
         ({"architectures": None}, "got `architectures` None"),
         ({"hidden_act": "swish"}, "has a `hidden_act` that is not supported\n  expected gelu or gelu_new or"),
         ({"is_decoder": True}, "has a `is_decoder` that is not supported\n  expected false\n  got true"),

@@ -96,6 +96,15 @@ def test_a_graph_of_any_name_beside_the_map(theirs: nn.Module, tmp_path: Path) -
         (("family: 1", "famyli: 1"), "unknown key `famyli`"),
         (("E.weight: model.decoder.embed_tokens.weight", "E.weight: {of: 'a b'}"), "is no name of a tensor"),
         (("{logits: O}", "{logits: Q}"), "names the node `Q`, which its graph does not have"),
+        (("{outputs: {logits: O}}", "{dims: {heads: x}, outputs: {logits: O}}"), "lacks `x`, which the dim `heads`"),
+        (
+            ("{outputs:", "{dims: {heads: num_attention_heads}, outputs:"),
+            "`heads` of OPTForCausalLM is in the graph already",
+        ),
+        (("{outputs:", "{nodes: {norm: {use: identity, in: E}}, outputs:"), "`norm` of OPTForCausalLM is in the graph"),
+        (("{logits: O}}", "{logits: Q}, nodes: {Q: {in: O}}}"), "node `Q` does not say what it uses"),
+        (("{logits: O}}", "{logits: Q}, nodes: {Q: {use: identity, in: R}}}"), "`R`"),
+        (("axes: {sequence: max", "axes: {sequence: [1, 2, 3], b: max"), "axes.sequence"),
         (("graph: graph.yaml", "graph: grahp.yaml"), "no graph file `grahp.yaml`"),
     ],
 )

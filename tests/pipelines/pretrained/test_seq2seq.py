@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from atinuke.pipelines.generate import generate
 from atinuke.pipelines.pretrained.huggingface import convert, to_huggingface
-from atinuke.pipelines.run import Run, open_run
+from atinuke.pipelines.run import open_model, open_run
 from atinuke.pipelines.sampling import Settings
 
 TOKENS, END, START = 40, 1, 2
@@ -60,14 +60,14 @@ KINDS = {
 @dataclass(frozen=True)
 class Pair:
     theirs: Any
-    ours: Run
+    ours: Any
     folder: Path
 
     def fed(self, rows: list[int], seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What an encoder reads, for ours and for theirs: rows of these lengths with garbage behind them."""
         generator = torch.Generator().manual_seed(seed)
         lengths = torch.tensor(rows)[:, None]
-        if isinstance(self.theirs, transformers.T5ForConditionalGeneration):
+        if self.theirs.config.model_type == "t5":
             ids = torch.randint(3, TOKENS, (len(rows), max(rows)), generator=generator)
             mask = torch.arange(max(rows)) < lengths
             return {"source_ids": ids, "source_mask": mask}, {"input_ids": ids, "attention_mask": mask.long()}
@@ -90,7 +90,7 @@ def small(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     cls = getattr(transformers, architecture)
     ends = {"eos_token_id": END, "decoder_start_token_id": START}
     model: Any = cls(cls.config_class(vocab_size=TOKENS, **ends, **config)).eval()
-    if config.get("tie_word_embeddings") is False:
+    if config.get("tie_word_embeddings") is False and hasattr(model, "lm_head"):
         model.lm_head.weight = nn.Parameter(torch.empty(TOKENS, model.config.d_model))
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.4)
@@ -114,6 +114,15 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     tokenizer().save(str(folder / "theirs" / "tokenizer.json"))
     convert(folder / "theirs", folder / "ours")
     return Pair(theirs, open_run(folder / "ours"), folder)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    folder = tmp_path_factory.mktemp("model")
+    theirs = small("T5EncoderModel", GATED)
+    theirs.save_pretrained(folder / "theirs")
+    convert(folder / "theirs", folder / "ours")
+    return Pair(theirs, open_model(folder / "ours"), folder)
 
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=3)
@@ -143,8 +152,26 @@ def test_writes_the_same_texts(pair: Pair, rows: list[int], seed: int) -> None:
         assert list(row.tokens) == (new[: new.index(END)] if END in new else new)
 
 
+@given(lengths, st.integers(0, 99))
+@settings(max_examples=6)
 @torch.no_grad()
+def test_an_encoder_by_itself(encoder: Pair, rows: list[int], seed: int) -> None:
+    ours, theirs = encoder.fed(rows, seed)
+    mask = ours["source_mask"]
+    found, expected = encoder.ours.model(**ours).last_hidden_state, encoder.theirs(**theirs).last_hidden_state
+    torch.testing.assert_close(found[mask], expected[mask], rtol=0, atol=1e-5)
+
+
+def test_an_encoder_comes_back_whole(encoder: Pair) -> None:
+    back(encoder)
+
+
 def test_comes_back_whole(pair: Pair) -> None:
+    back(pair)
+
+
+@torch.no_grad()
+def back(pair: Pair) -> None:
     to_huggingface(pair.folder / "ours", pair.folder / "back")
     again, report = type(pair.theirs).from_pretrained(pair.folder / "back", output_loading_info=True)
     assert not any(report.values()), report
