@@ -214,6 +214,7 @@ TASKS = (
     ("wnli", "glue:WNLI", "What does a pronoun stand for? (GLUE)"),
     ("snli", "nli:SNLI", "Does one sentence follow from another?"),
     ("anli", "nli:ANLI", "Does one sentence follow from another, where models failed?"),
+    ("classification", "classification:Classification", "Which label has a text? (any table)"),
     ("squad", "squad:SQuAD", "Where in a text is the answer? (v1.1)"),
     ("squad2", "squad:SQuAD2", "Where in a text is the answer, if anywhere? (v2.0)"),
     ("coreference", "coreference:Coreference", "Which mentions mean the same? (CoNLL-2012, LitBank, GUM)"),

@@ -63,6 +63,11 @@ def matthews(right: NDArray[np.generic], said: NDArray[np.generic]) -> Score:
     return Score("matthews", "matthews", np.eye(len(classes) ** 2)[a * len(classes) + b])
 
 
+def macro_f1(right: NDArray[np.integer], said: NDArray[np.integer], classes: int) -> Score:
+    """The mean F1 of the numbered classes that are right or said somewhere."""
+    return Score("macro f1", "macro f1", np.eye(classes**2)[right * classes + said])
+
+
 def correlation(name: str, right: NDArray[np.generic], said: NDArray[np.generic]) -> Score:
     """`pearson` or `spearman` of numbers."""
     return Score(name, name, np.stack([right, said], 1).astype(np.float64))

@@ -72,6 +72,15 @@ def _matthews(sums: Values) -> Values:
     return over(cov, np.sqrt(spread))
 
 
+def _macro_f1(sums: Values) -> Values:
+    """The mean F1 of the classes of a confusion `[..., classes * classes]`; one that is neither right nor said does not
+    count."""
+    classes = round(sums.shape[-1] ** 0.5)
+    table = sums.reshape(*sums.shape[:-1], classes, classes)
+    both = table.sum(-1) + table.sum(-2)
+    return over(over(2 * np.diagonal(table, axis1=-2, axis2=-1), both).sum(-1), (both > 0).sum(-1).astype(np.float64))
+
+
 def pearson(rows: Values, weights: Values) -> Values:
     """Pearson's correlation of two columns; 0, where SciPy has no number, if one of them never changes."""
     n = weights.sum(-1)
@@ -136,6 +145,7 @@ KINDS = MappingProxyType(
             Kind("conll", 12, _of_sums(_conll)),
             Kind("blanc", 8, _of_sums(_blanc)),
             Kind("matthews", None, _of_sums(_matthews)),
+            Kind("macro f1", None, _of_sums(_macro_f1)),
             Kind("pearson", 2, pearson),
             Kind("spearman", 2, spearman),
             Kind("chrf", 18, _of_sums(_chrf), share=False),
@@ -147,9 +157,9 @@ KINDS = MappingProxyType(
     }
 )
 """What a score may be. `mean`: a sum and its count. `f1`: numerator and denominator of recall, then of precision.
-`conll`: three times that. `blanc`: that of links, then of non-links. `matthews`: a confusion, row by row. `pearson`,
-`spearman`: what is right and what was said. `chrf`, `bleu`: see there. `error rate`: errors and what there was to get
-right. `rate`: an amount and its unit. `perplexity`: nats and how many they are spread over."""
+`conll`: three times that. `blanc`: that of links, then of non-links. `matthews`, `macro f1`: a confusion, row by row.
+`pearson`, `spearman`: what is right and what was said. `chrf`, `bleu`: see there. `error rate`: errors and what there
+was to get right. `rate`: an amount and its unit. `perplexity`: nats and how many they are spread over."""
 
 
 @dataclass(frozen=True)

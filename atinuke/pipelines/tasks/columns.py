@@ -1,5 +1,6 @@
-"""Rows of named columns out of the files that benchmarks come in: tables with tabs, and JSON lines."""
+"""Rows of named columns out of the files that benchmarks come in: tables with tabs or commas, and JSON lines."""
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 from atinuke.core.errors import Place, fail
 from atinuke.pipelines import text
 
-KINDS = (".tsv", ".txt", ".jsonl", ".ndjson")
+COMMAS = ".csv"
+TABLES = (".tsv", ".txt", COMMAS)
+KINDS = (*TABLES, ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def read(file: Path, layouts: Sequence[Layout], task: str) -> Iterator[Found]:
     kind = (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
     if kind not in KINDS:
         raise fail(f"is not a {' or '.join(KINDS)} file", where=str(file), fix="give one of these, plain or gzipped")
-    is_table = kind in (".tsv", ".txt")
-    rows = _table(file, layouts, task) if is_table else text.objects(file)
+    is_table = kind in TABLES
+    rows = _table(file, kind, layouts, task) if is_table else text.objects(file)
     layout: Layout | None = None
     for number, (where, values) in enumerate(rows):
         if layout is None:
@@ -74,12 +77,11 @@ def _layout(layouts: Sequence[Layout], values: Mapping[str, Any], where: Place, 
     raise fail(f"has other columns than {task}", f"its columns: {', '.join(values)}", *expected, where=where)
 
 
-def _table(file: Path, layouts: Sequence[Layout], task: str) -> Iterator[tuple[Place, dict[str, str]]]:
-    """A table with tabs and without quoting; a first line that has as many cells as a header would, and is none, is a
-    row where a layout may do without."""
+def _table(file: Path, kind: str, layouts: Sequence[Layout], task: str) -> Iterator[tuple[Place, dict[str, str]]]:
+    """A table; a first line that has as many cells as a header would, and is none, is a row where a layout may do
+    without."""
     header: list[str] | None = None
-    for number, line in enumerate(text.lines(file), 1):
-        where, cells = Place(str(file), number), line.rstrip("\r\n").split("\t")
+    for where, cells in _cells(file, kind):
         if header is None:
             bare = next((one for one in layouts if len(one.header) == len(cells) and _is_row(one, cells)), None)
             header = list(bare.header) if bare else cells
@@ -91,6 +93,21 @@ def _table(file: Path, layouts: Sequence[Layout], task: str) -> Iterator[tuple[P
             told = f"its columns: {', '.join(header)}"
             raise fail(f"has {len(cells)} cells, where {task} has {len(header)} columns", told, where=where)
         yield where, dict(zip(header, cells, strict=True))
+
+
+def _cells(file: Path, kind: str) -> Iterator[tuple[Place, list[str]]]:
+    """The cells of each row: parted by commas, quoted as RFC 4180 has it; or by tabs, without quoting."""
+    lines = text.lines(file)
+    if kind != COMMAS:
+        for number, line in enumerate(lines, 1):
+            yield Place(str(file), number), line.rstrip("\r\n").split("\t")
+        return
+    reader = csv.reader(lines, strict=True)
+    try:
+        for cells in reader:
+            yield Place(str(file), reader.line_num), cells
+    except csv.Error as error:
+        raise fail("is not CSV", str(error), where=Place(str(file), reader.line_num)) from None
 
 
 def _is_row(layout: Layout, cells: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -33,9 +33,16 @@ class Labelled(Task):
     too, beside the label and the number of words.
     """
 
-    layouts: ClassVar[tuple[Layout, ...]]
-    labels: ClassVar[Mapping[str, str]]
-    """The labels in the order of their numbers: as they are written in files, and as predictions call them."""
+    if TYPE_CHECKING:  # a benchmark has these as class variables; where files differ they are settings
+
+        @property
+        def layouts(self) -> tuple[Layout, ...]:
+            """The columns that files may have."""
+
+        @property
+        def labels(self) -> Mapping[str, str]:
+            """The labels in the order of their numbers: as they are written in files, and as predictions call them."""
+
     spellings: ClassVar[Mapping[str, str]] = {}
     """Other ways in which files write a label."""
     submission: ClassVar[str | None] = None
@@ -50,7 +57,7 @@ class Labelled(Task):
         items: list[Item] = []
         places: dict[str, Place] = {}
         for found in read(file, self.layouts, self.name):
-            if found.layout.label and found.values[found.layout.label] == LEFT_OUT:
+            if found.layout.label and self.leaves_out(found.values[found.layout.label]):
                 continue
             item = self._item(found)
             if item.id in places:
@@ -60,6 +67,10 @@ class Labelled(Task):
         if not items:
             raise fail("has no row with a label", where=str(file))
         return items
+
+    def leaves_out(self, label: object) -> bool:
+        """Whether rows of a label are not asked."""
+        return label == LEFT_OUT
 
     def _item(self, found: Found) -> Item:
         layout, values, where = found.layout, found.values, found.where

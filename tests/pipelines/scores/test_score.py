@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn import metrics
 
 from atinuke.core.errors import AtinukeError
+from atinuke.pipelines.scores.glue import macro_f1
 from atinuke.pipelines.scores.score import KINDS, Score, mean_score
 from atinuke.pipelines.scores.translation import bleu, chrf
 
@@ -39,6 +40,17 @@ def test_matthews_is_that_of_scikit_learn(drawn: Pairs) -> None:
     right, said, _ = np.array(drawn).T
     confusion = np.eye(25)[5 * right + said]
     assert Score("m", "matthews", confusion).value == pytest.approx(metrics.matthews_corrcoef(right, said), abs=1e-12)
+
+
+@settings(max_examples=50)
+@given(rows)
+def test_macro_f1_is_that_of_scikit_learn(drawn: Pairs) -> None:
+    right, said, often = np.array(drawn).T
+    score = macro_f1(right, said, 6)
+    assert score.value == pytest.approx(metrics.f1_score(right, said, average="macro"), abs=1e-12)
+    if often.any():
+        weighted = metrics.f1_score(*(np.repeat(one, often) for one in (right, said)), average="macro")
+        assert score.figure(often[None].astype(np.float64))[0] == pytest.approx(weighted, abs=1e-12)
 
 
 @settings(max_examples=1000)

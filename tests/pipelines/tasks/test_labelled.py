@@ -139,7 +139,7 @@ def test_what_is_not_of_the_format_is_told_with_its_line(rows, said, tmp_path):
 
 def test_other_files_and_values_are_refused(tmp_path):
     with pytest.raises(AtinukeError, match=r"is not a \.tsv or"):
-        make("sst2").load(table(tmp_path / "x.csv", ("sentence", "label")))
+        make("sst2").load(table(tmp_path / "x.xml", ("sentence", "label")))
     with pytest.raises(AtinukeError, match=r"x\.tsv:2  `6\.0` is no number from 0 to 5"):
         make("stsb").load(table(tmp_path / "x.tsv", ("sentence1", "sentence2", "score"), ("a", "b", "6.0")))
     with pytest.raises(AtinukeError, match=r"x\.tsv:2  `nan` is no number from 0 to 5"):
