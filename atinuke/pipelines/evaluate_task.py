@@ -16,23 +16,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 
 from atinuke.core.checked import CheckedGraph
-from atinuke.core.document import parse
 from atinuke.core.errors import fail
-from atinuke.core.registry import Registry
 from atinuke.pipelines import text
 from atinuke.pipelines.answers import numbers
+from atinuke.pipelines.asked import find_asked
 from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.evaluations import EVALUATION, ITEMS
 from atinuke.pipelines.feed_rows import require_sizes
 from atinuke.pipelines.feed_task import TEXT, Windows, load_items, open_windows, require_room
 from atinuke.pipelines.run import Trained, open_model
 from atinuke.pipelines.scores.score import Score
-from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.significance import Interval, bootstrap
 from atinuke.pipelines.task import Item, Task, Untrained
 from atinuke.pipelines.train import TOKENIZER
@@ -40,6 +37,7 @@ from atinuke.pipelines.validation import answer
 
 EVALUATIONS = "evaluations"
 LABEL = "label"
+GROUP = 32  # windows of a pretrained model that go through it together
 DIGITS = re.compile(r"\d+")
 
 
@@ -101,7 +99,7 @@ def evaluate_task(
 ) -> TaskEvaluation:
     """Measures the run in a folder by its task, or by another with the same answers, on the files `data`, or else on
     those of the recipe's `validation`; `overrides` may change the settings of the task. A task that trains nothing may
-    be asked of any run or model folder.
+    be asked of any run or model folder, and one whose head has no weights of any model folder.
 
     Writes the folder `output`, or else `evaluations/TASK/FILE` in that of the run, whole or not at all.
 
@@ -111,7 +109,7 @@ def evaluate_task(
     """
     console = console or Console(stderr=True)
     run = open_model(folder)
-    asked = _asked(run, folder, task, data, overrides)
+    asked, run = find_asked(run, folder, task, data, overrides)
     items: Sequence[Item]
     if isinstance(asked, Untrained):
         items = load_items(asked, asked.validation)
@@ -165,58 +163,10 @@ def _measured(
     return found
 
 
-class _Settings(Section):
-    """What `--task` and `--set` say of a task."""
-
-    task: Task
-
-
-def _asked(run: Trained, folder: Path, task: str | None, data: Sequence[Path], overrides: Sequence[str]) -> Task:
-    """The task that is to be measured, with its files: that of a run, or another with the settings that both have."""
-    changes = [*overrides, *([f"task.name={task}"] if task else [])]
-    if data:
-        changes.append(f"task.validation={json.dumps([str(file.resolve()) for file in data])}")
-    given: dict[str, Any] = {}
-    trained = run.made.task if run.made else None
-    if task is None or not issubclass(Task.named(task), Untrained):
-        if trained is None:
-            fix = "train a recipe that has `task`, or evaluate without --task"
-            if run.made is None:
-                fix = "train a recipe that has `task` and this as `pretrained`"
-            raise fail("was not trained on a task", where=str(folder), fix=fix)
-        known = Task.named(task or trained.name).model_fields
-        given = {key: value for key, value in trained.model_dump(mode="json").items() if key in known}
-    for name in sorted({change.partition("=")[0].partition(".")[0] for change in changes} - {"task"}):
-        raise fail(f"`{name}` of a run cannot be changed", where=str(folder), fix="change only `task`")
-    asked = read(_Settings, parse(json.dumps({"task": given})), changes).task
-    if isinstance(asked, Untrained):
-        if asked.train:
-            raise fail(f"{asked.name} trains nothing", where="task.train", fix="leave it out")
-    elif trained and asked.answers != trained.answers:
-        fix = f"evaluate it on {', '.join(_alike(trained))}"
-        raise fail(f"was trained for {trained.name}, and cannot answer {asked.name}", where=str(folder), fix=fix)
-    if not asked.validation:
-        raise fail("there is nothing to measure it on", where=str(folder), fix="name a file: --data FILE")
-    return asked
-
-
-def _alike(trained: Task) -> list[str]:
-    """The tasks that a run can be measured by, its own first."""
-    found = [trained.name]
-    for name in Registry().tasks():
-        try:
-            other = Task.named(name).model_validate({"name": name})
-        except ValidationError:  # one that needs settings
-            continue
-        if other.answers == trained.answers and name != trained.name:
-            found.append(name)
-    return found
-
-
 def _predict(run: Trained, task: Task, windows: Windows, console: Console) -> list[Any]:
     """The predictions of all items. Windows of similar length go through the model together."""
     order = np.argsort(-windows.lengths, kind="stable")
-    size = run.recipe.batch
+    size = run.made.batch if run.made else GROUP
     found: dict[int, dict[str, NDArray[Any]]] = {}
     axes = _sequences(run.checked)
     for start in track(range(0, len(order), size), "measuring", console=console, transient=True):
@@ -229,10 +179,11 @@ def _predict(run: Trained, task: Task, windows: Windows, console: Console) -> li
             length = int(windows.lengths[index])
             found[index] = {name: array[row][:length] if axes[name] else array[row] for name, array in arrays.items()}
     starts = np.searchsorted(windows.owners, np.arange(len(windows.items) + 1))
-    return [
+    decoded = [
         task.decode(item, windows.windows[first:last], [found[index] for index in range(first, last)])
         for item, first, last in zip(windows.items, starts[:-1], starts[1:], strict=True)
     ]
+    return task.settle(windows.items, decoded)
 
 
 def _sequences(checked: CheckedGraph) -> dict[str, bool]:

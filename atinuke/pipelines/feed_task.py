@@ -61,6 +61,23 @@ class Windows:
         return {name: tensor for name, tensor in batch.items() if name in self._inputs}
 
 
+class Together:
+    """Items as batches take them that need all windows of each: an item is as long as its longest window."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self._starts = np.searchsorted(windows.owners, np.arange(len(windows.items) + 1))
+        self.lengths: NDArray[np.float64] = np.maximum.reduceat(windows.lengths, self._starts[:-1])
+        self.fingerprint = windows.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._windows.items)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """What the graph reads of all windows of these items."""
+        return self._windows.batch([at for one in indices for at in range(self._starts[one], self._starts[one + 1])])
+
+
 def load_items(task: Task, files: Sequence[str]) -> list[Item]:
     """The items of all files.
 
@@ -144,9 +161,10 @@ def feed(trained: CheckedGraph, recipe: Recipe, tokenizer_file: Path, world: Wor
     quiet = console if world.rank == 0 else Console(quiet=True)
     train = open_windows(task, task.train, texts, trained, quiet, gold=True)
     held = open_windows(task, task.validation, texts, trained, quiet, gold=True) if task.validation else None
+    rows = Together if task.together else lambda windows: windows
     return Feed(
-        Shuffled(train, recipe.batch, recipe.accumulate, recipe.seed, world.rank, world.size),
-        (lambda: in_order(held, recipe.batch)) if held is not None else None,
+        Shuffled(rows(train), recipe.batch, recipe.accumulate, recipe.seed, world.rank, world.size),
+        (lambda: in_order(rows(held), recipe.batch)) if held is not None else None,
         partial(_count, trained=trained),
         "rows",
     )

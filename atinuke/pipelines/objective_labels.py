@@ -126,6 +126,25 @@ class Contrastive(Objective):
         return Added({loss: node(use, {"first": first, "second": second})}, {}, {loss: Wire(loss)})
 
 
+class SupervisedContrastive(Objective):
+    """Brings rows of the output `vectors` `[batch, width]` together whose input `labels` `[batch]` are equal, and parts
+    all others. A batch has to hold rows that belong together. Labels of -100 do not count."""
+
+    name: Literal["supervised_contrastive"]
+    vectors: str = "vectors"
+    labels: str = LABELS
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+
+    def added(self, checked: CheckedGraph, prefix: str = "") -> Added:
+        wire, given = output(checked, self.vectors)
+        if len(given.shape) != 2:
+            raise fail(f"output `{self.vectors}` must be [batch, width]", f"got {given}", where="objective.vectors")
+        feeds = {"vectors": wire, "labels": Wire(self.labels)}
+        loss = f"{prefix}{LOSS}"
+        nodes = {loss: node("loss.supervised_contrastive", feeds, temperature=self.temperature)}
+        return Added(nodes, {self.labels: Input("int64", sizes(given.shape[:1]))}, {loss: Wire(loss)})
+
+
 class CTC(Objective):
     """Connectionist temporal classification (Graves et al., 2006) of the output `scores` `[batch, frames, classes]`,
     with its `mask` where the graph gives one, against the input `labels` `[batch, targets]`, filled up with -100.

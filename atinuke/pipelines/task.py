@@ -17,7 +17,7 @@ batch. What it brings to a score are a few numbers, so that the score can be had
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -78,6 +78,9 @@ class Task(Chosen):
 
     A new task is a subclass; a plugin names it in the hook `atinuke_tasks`. Files are found relative to the recipe.
     """
+
+    together: ClassVar[bool] = False
+    """Whether the windows of an item belong into one batch in training, and count as one of its rows."""
 
     train: Files = ()
     validation: Files = ()
@@ -142,6 +145,11 @@ class Task(Chosen):
         """The prediction for an item, as JSON can hold it, from what the graph gives for each of its windows, without
         the positions that were filled up."""
         raise NotImplementedError
+
+    def settle(self, items: Sequence[Item], found: Sequence[Any]) -> list[Any]:
+        """The predictions for all items, as JSON can hold them, out of what `decode` gives for each: that itself, where
+        an answer does not depend on other items."""
+        return list(found)
 
     def reads(self, texts: Texts) -> dict[str, dict[str, Any]]:
         """How a deployed model reads what people have, by input, in the words of a bundle's fields (see

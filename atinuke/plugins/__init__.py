@@ -157,6 +157,11 @@ COMPONENTS = (
     ("loss.antecedents", "coreference:AntecedentLoss", "Any antecedent of the right cluster (Lee et al.)"),
     ("loss.contrastive", "loss_contrastive:ContrastiveLoss", "Pairs among all others, both ways (CLIP)"),
     ("loss.sigmoid_contrastive", "loss_contrastive:SigmoidContrastiveLoss", "Each pair by itself (SigLIP)"),
+    (
+        "loss.supervised_contrastive",
+        "loss_contrastive:SupervisedContrastiveLoss",
+        "Rows of one label together, all others apart",
+    ),
     ("metric.accuracy", "metric:Accuracy", "The share of labels that have the highest score"),
     ("loss.ctc", "loss_ctc:CTCLoss", "Labels in order without their places", "ctc"),
     # sight, and text beyond the decoder
@@ -189,6 +194,11 @@ OBJECTIVES = (
     ("span", "objective_labels:Span", "The positions where something begins and ends"),
     ("coreference", "objective_coreference:Coreference", "Mentions, and which of those before them mean the same"),
     ("contrastive", "objective_labels:Contrastive", "Two vectors of a row together, others apart (CLIP, SigLIP)"),
+    (
+        "supervised_contrastive",
+        "objective_labels:SupervisedContrastive",
+        "Vectors of one label together, all others apart",
+    ),
     ("ctc", "objective_labels:CTC", "Labels in order without their places"),
     ("given", "objective_labels:Given", "The losses that the graph gives itself"),
     ("sum", "objective_sum:Sum", "Several objectives at once, each with its weight"),
@@ -215,6 +225,7 @@ TASKS = (
     ("snli", "nli:SNLI", "Does one sentence follow from another?"),
     ("anli", "nli:ANLI", "Does one sentence follow from another, where models failed?"),
     ("classification", "classification:Classification", "Which label has a text? (any table)"),
+    ("retrieval", "retrieval:Retrieval", "Which text belongs to a text, such as its translation?"),
     ("squad", "squad:SQuAD", "Where in a text is the answer? (v1.1)"),
     ("squad2", "squad:SQuAD2", "Where in a text is the answer, if anywhere? (v2.0)"),
     ("coreference", "coreference:Coreference", "Which mentions mean the same? (CoNLL-2012, LitBank, GUM)"),

@@ -1,14 +1,15 @@
-"""Losses that bring pairs together: the vectors of one row of two modalities belong to each other, all others do not.
+"""Losses that bring together what belongs together, and part it from all others in the batch.
 
-Vectors are of length 1 (head.projection). `mask` says which rows are pairs; one that lacks a modality does not count,
-neither as a pair nor as anybody's contrast. Where no row counts, loss and gradients are 0.
+The first two are of two modalities: the vectors of one row belong to each other. They are of length 1
+(head.projection). `mask` says which rows are pairs; one that lacks a modality does not count, neither as a pair nor as
+anybody's contrast. Where no row counts, loss and gradients are 0.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from atinuke.plugins.loss import IGNORED
@@ -74,3 +75,26 @@ class SigmoidContrastiveLoss(nn.Module):
             return (losses.sum() / first.shape[0]).to(first.dtype)
         total = losses.masked_fill(~(mask[:, None] & mask), 0.0).sum()
         return (total / mask.sum().clamp(min=1).to(precise)).to(first.dtype)
+
+
+class SupervisedContrastiveLoss(nn.Module):
+    """Minus the logarithm of the probability of each other row of the same label among all other rows, by cosines
+    divided by `temperature`: the mean over these, then over the rows that have any (Khosla et al., 2020; where two rows
+    have a label, the loss of Chen et al., 2020). Labels of -100 do not count, nor as anybody's contrast."""
+
+    def __init__(self, temperature: float = 0.05) -> None:
+        super().__init__()
+        require_positive(temperature=temperature)
+        self.temperature = temperature
+
+    def forward(self, vectors: Float[Tensor, "batch width"], labels: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
+        unit = F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+        row = torch.arange(labels.shape[0], device=labels.device)
+        counts = labels != IGNORED
+        others = counts[:, None] & counts & (row[:, None] != row)
+        alike = others & (labels[:, None] == labels)
+        scores = (unit @ unit.t() / self.temperature).masked_fill(~others, torch.finfo(unit.dtype).min)
+        losses = scores.logsumexp(1, keepdim=True) - scores
+        partners = alike.sum(1)
+        each = losses.masked_fill(~alike, 0.0).sum(1) / partners.clamp(min=1).to(unit.dtype)
+        return (each.sum() / (partners > 0).sum().clamp(min=1).to(unit.dtype)).to(vectors.dtype)

@@ -1,9 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-from atinuke.plugins.loss_contrastive import ContrastiveLoss, SigmoidContrastiveLoss
+from atinuke.plugins.loss_contrastive import ContrastiveLoss, SigmoidContrastiveLoss, SupervisedContrastiveLoss
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 TEXT = {"vocab_size": 40, "hidden_size": 12, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -76,3 +78,39 @@ def test_temperature_starts_as_set_and_does_not_fall_below_a_hundredth():
     first, second = pairs(5)
     cold, coldest = ContrastiveLoss(0.01).double(), ContrastiveLoss(0.001).double()
     torch.testing.assert_close(coldest(first, second), cold(first, second), rtol=1e-6, atol=1e-6)
+
+
+def khosla(vectors: torch.Tensor, labels: list[int], temperature: float) -> float:
+    """Equation 2 of Khosla et al. (2020), row by row."""
+    rows = [i for i, label in enumerate(labels) if label != -100]
+    unit = {i: vectors[i] / vectors[i].norm() for i in rows}
+    losses = []
+    for i in rows:
+        like = {j: torch.exp(unit[i] @ unit[j] / temperature) for j in rows if j != i}
+        partners = [j for j in like if labels[j] == labels[i]]
+        if partners:
+            losses.append(-sum(torch.log(like[j] / sum(like.values())) for j in partners) / len(partners))
+    return float(sum(losses) / len(losses))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.sampled_from([-100, 0, 1, 2]), min_size=2, max_size=8).filter(
+        lambda labels: any(labels.count(label) > 1 for label in {*labels} - {-100})
+    ),
+    st.floats(0.05, 2.0),
+)
+def test_supervised_contrastive_is_the_papers(labels: list[int], temperature: float) -> None:
+    torch.manual_seed(len(labels))
+    vectors = 3 * torch.randn(len(labels), 5, dtype=torch.float64)
+    found = SupervisedContrastiveLoss(temperature)(vectors, torch.tensor(labels))
+    assert found.item() == pytest.approx(khosla(vectors, labels, temperature), rel=1e-9)
+
+
+def test_nobody_of_the_same_label_no_loss() -> None:
+    vectors = torch.randn(3, 4, requires_grad=True)
+    found = SupervisedContrastiveLoss()(vectors, torch.tensor([0, 1, -100]))
+    found.backward()
+    assert found.item() == 0
+    assert vectors.grad is not None
+    assert not vectors.grad.any()

@@ -93,6 +93,12 @@ def recalls(where: str, found: Sequence[int | None]) -> tuple[Score, ...]:
     )
 
 
+def reciprocal(where: str, found: Sequence[int | None]) -> Score:
+    """The mean of 1 over the rank (MRR; Voorhees, 1999); pairs without do not count."""
+    rows = [(0, 0) if rank is None else (1 / rank, 1) for rank in found]
+    return Score(f"mrr{where}", "mean", np.array(rows, np.float64))
+
+
 def _numbers(things: Sequence[object]) -> NDArray[np.int64]:
     """The things numbered in the order in which they come."""
     known: dict[object, int] = {}

@@ -11,17 +11,17 @@ from pydantic import Field
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import Place, fail
 from atinuke.core.graph import Graph, Wire
-from atinuke.pipelines.encoding import Pieces, Texts, cut
+from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.heads import Pool, mask, pooled, with_head
 from atinuke.pipelines.objective import Objective, node
 from atinuke.pipelines.objective_labels import Classification, Regression
 from atinuke.pipelines.scores.glue import accuracy
 from atinuke.pipelines.scores.score import Score
-from atinuke.pipelines.task import LABELS, MASK, Array, Item, Task, Window, in_order
+from atinuke.pipelines.task import LABELS, Array, Item, Task, Window, in_order
 from atinuke.pipelines.tasks.columns import Found, Layout, read
+from atinuke.pipelines.tasks.framing import band, framed, named, read_as, text_of
 
 LOGITS, VALUES = "logits", "values"
-WORDS = (8, 16, 32, 64)  # longest texts of the slices by length
 LEFT_OUT = "-"  # the label of pairs that people did not agree on (Bowman et al., 2015)
 
 
@@ -74,15 +74,9 @@ class Labelled(Task):
 
     def _item(self, found: Found) -> Item:
         layout, values, where = found.layout, found.values, found.where
-        texts = tuple(_text(values[name], name, where) for name in layout.texts)
+        texts = tuple(text_of(values[name], name, where) for name in layout.texts)
         gold = None if layout.label is None else self.gold(values[layout.label], where)
-        for name in self.slices:
-            if name not in values:
-                has = f"it has: {', '.join(values)}"
-                raise fail(f"has no column `{name}`", has, where=where, fix="name another in `slices`")
-        words = sum(len(one.split()) for one in texts)
-        band = next((f"up to {most}" for most in WORDS if words <= most), f"from {WORDS[-1] + 1}")
-        slices = {"words": band, **self.marks(gold), **{name: str(values[name]) for name in self.slices}}
+        slices = {"words": band(texts), **self.marks(gold), **named(self.slices, found)}
         return Item(str(found.number if layout.id is None else values[layout.id]), where, texts, gold, slices)
 
     def gold(self, value: object, where: Place) -> Any:
@@ -97,26 +91,7 @@ class Labelled(Task):
         return {} if gold is None else {"label": list(self.labels.values())[gold]}
 
     def encode(self, item: Item, texts: Texts) -> list[Window]:
-        first, *others = (texts.pieces(one) for one in item.given)
-        room = self.length - texts.added(bool(others))
-        if others and not texts.parts_pairs:
-            if self.between is None:
-                fix = "name a token that does: task.between"
-                raise fail("the tokenizer puts nothing between two texts", where=texts.where, fix=fix)
-            room -= 1
-        if room < 1 + len(others):
-            raise fail(
-                "`length` has no room for a text", f"it is {self.length}", where="task.length", fix="set it higher"
-            )
-        if others:
-            first, second = cut(first, others[0], room)
-            if self.between is not None and not texts.parts_pairs:
-                second = _after(texts.token(self.between), second)
-            found = texts.join(first, second)
-        else:
-            found = texts.join(first[:room])
-        if not len(found):
-            raise fail("is an empty text, which gives no token", where=item.where)
+        found = framed(item, item.given, texts, self.length, self.between)
         inputs: dict[str, Array] = {"input_ids": found.ids, "segment_ids": found.segments}
         return [Window(inputs if item.gold is None else {**inputs, LABELS: self.target(item.gold)})]
 
@@ -140,23 +115,8 @@ class Labelled(Task):
         return list(self.labels.values())[int(outputs[0][LOGITS].argmax())]
 
     def reads(self, texts: Texts) -> dict[str, dict[str, Any]]:
-        if not texts.special:
-            return {}
-        pair = len(self.layouts[0].texts) > 1
         between = None if self.between is None else texts.token(self.between)
-        field = {
-            "name": "text",
-            "pair": pair,
-            "segments": "segment_ids",
-            "length": self.length,
-            "cut": True,
-            "end_of_text": texts.special[-1],  # a name that opens the tokenizer; the template has the tokens
-            "template": texts.template(pair, between),
-            "multiple": 1,
-            "mask": MASK,
-            "optional": False,
-        }
-        return {"input_ids": field}
+        return read_as(texts, self.length, len(self.layouts[0].texts) > 1, between)
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -244,14 +204,3 @@ class Rated(Labelled):
 
     def written(self, prediction: Any) -> str:
         return f"{min(max(prediction, self.low), self.high):.3f}"
-
-
-def _text(value: object, name: str, where: Place) -> str:
-    if not isinstance(value, str):
-        raise fail(f"`{name}` is not a text", f"got {value!r:.40}", where=where)
-    return value
-
-
-def _after(token: int, pieces: Pieces) -> Pieces:
-    """The pieces behind a token that stands nowhere in the text."""
-    return Pieces(np.concatenate([[token], pieces.ids]), np.concatenate([np.zeros((1, 2), np.int64), pieces.offsets]))

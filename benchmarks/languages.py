@@ -1,0 +1,252 @@
+"""What an English encoder can do in Yoruba, with its own vocabulary and with one that was extended.
+
+    python benchmarks/languages.py MODEL DATA                    # writes docs/languages.md; some two hours on one core
+    python benchmarks/languages.py MODEL DATA --stage sst2 --seed 1
+
+MODEL is a model folder (`atinuke convert`), DATA the folder with the data sets. Each stage is a run of `atinuke train`,
+some with the weights of another to begin with, and is measured by `atinuke evaluate`. What was found is kept in
+docs/languages.jsonl and is not tried again, and a run that was interrupted goes on.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cells
+from rich.console import Console
+
+from atinuke.pipelines.evaluate_task import evaluate_task
+from atinuke.pipelines.evaluations import aligned, find
+from atinuke.pipelines.extend import extend
+from atinuke.pipelines.significance import Interval, compare, verdicts
+from atinuke.pipelines.tasks.classification import Classification
+from atinuke.pipelines.text import lines
+
+ROOT = Path(__file__).parents[1]
+PAGE, FOUND = ROOT / "docs" / "languages.md", ROOT / "docs" / "languages.jsonl"
+SEEDS = (1, 2)
+ORIGINAL, EXTENDED, DIFFERENCE = "original", "extended", "difference"
+PIECES, FEW = 2000, 500
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task with its settings, its files below DATA, and the scores that the page shows."""
+
+    settings: Mapping[str, Any]
+    train: str
+    validation: str
+    scores: Sequence[str]
+
+
+REVIEWS = Subject({"name": "sst2", "length": 64}, "glue/SST-2/train.tsv.gz", "glue/SST-2/dev.tsv.gz", ("accuracy",))
+TWEETS = Subject(
+    {
+        "name": "classification",
+        "texts": ["text"],
+        "labels": {"negative": "0", "positive": "1"},  # as SST-2 calls them, so that its runs can answer
+        "left_out": ["neutral"],
+        "length": 128,
+    },
+    "afrisenti_yor/train.tsv.gz",
+    "afrisenti_yor/dev.tsv.gz",
+    ("macro f1", "accuracy"),
+)
+PAIRS = Subject(
+    {"name": "retrieval", "texts": ["en", "yo"], "length": 128},
+    "menyo20k/train.tsv.gz",
+    "menyo20k/dev.tsv.gz",
+    ("mrr", "mrr back", "recall@1", "recall@1 back"),
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A subject that is trained for so many steps, on a few rows or all; with the weights of which other stage it
+    begins, if not with the pretrained ones; and what it is measured on. Without steps the model is measured as it is.
+    """
+
+    called: str
+    subject: Subject
+    steps: int
+    measured: Sequence[Subject]
+    after: str | None = None
+    few: bool = False
+
+
+STAGES = {
+    "untrained": Stage("not trained", PAIRS, 0, (PAIRS,)),
+    "sst2": Stage("English reviews", REVIEWS, 600, (REVIEWS, TWEETS)),
+    "pairs": Stage("pairs", PAIRS, 200, (PAIRS,)),
+    "pairs-sst2": Stage("pairs, then English reviews", REVIEWS, 600, (REVIEWS, TWEETS), "pairs"),
+    "few": Stage(f"{FEW} tweets", TWEETS, 80, (TWEETS,), few=True),
+    "sst2-few": Stage(f"English reviews, then {FEW} tweets", TWEETS, 80, (TWEETS,), "sst2", few=True),
+    "all": Stage("all 5,414 tweets", TWEETS, 250, (TWEETS,)),
+    "sst2-all": Stage("English reviews, then all tweets", TWEETS, 250, (TWEETS,), "sst2"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A stage with a vocabulary and a seed, measured on a task: a score with its 95 % interval over the items, and the
+    minutes of training. With the vocabulary "difference" it is what the extended one has more than the original, over
+    all seeds, and `better` is the one that may be called so."""
+
+    stage: str
+    on: str
+    vocabulary: str
+    seed: int
+    score: str
+    value: float
+    low: float
+    high: float
+    minutes: float = 0.0
+    better: str = ""
+
+
+def cell(
+    stage: str, on: str, vocabulary: str, seed: int, score: str, ends: Interval, minutes: float = 0.0, better: str = ""
+) -> Cell:
+    return Cell(stage, on, vocabulary, seed, score, ends.value, ends.low, ends.high, minutes, better)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything lies: the pretrained model, the data, and the folder of runs."""
+
+    model: Path
+    data: Path
+    runs: Path
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def begin(self, vocabulary: str) -> Path:
+        """The model folder with a vocabulary; the extended one is made of the Yoruba side of the pairs."""
+        folder = self.runs / EXTENDED
+        if vocabulary == EXTENDED and not folder.exists():
+            header, *rows = (line.rstrip("\n").split("\t") for line in lines(self.data / PAIRS.train))
+            extend(self.model, lambda: (row[header.index("yo")] for row in rows), PIECES, folder)
+        return folder if vocabulary == EXTENDED else self.model
+
+    def few(self, seed: int) -> Path:
+        """A file with FEW of the tweets that have one of the labels, drawn by the seed."""
+        file = self.runs / f"tweets-{FEW}-{seed}.tsv"
+        if not file.exists():
+            header, *rows = lines(self.data / TWEETS.train)
+            labels = tuple(f"\t{label}\n" for label in TWEETS.settings["labels"])
+            drawn = random.Random(seed).sample([row for row in rows if row.endswith(labels)], FEW)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(header + "".join(drawn), encoding="utf-8")
+        return file
+
+    def recipe(self, stage: Stage, vocabulary: str, seed: int) -> dict[str, Any]:
+        """The recipe of a stage, as its file has it."""
+        subject, model = stage.subject, self.begin(vocabulary)
+        begins: dict[str, Any] = {"pretrained": str(model)}
+        if stage.after:
+            begins = {"graph": {"use": str(model / "graph.yaml")}, "tokenizer": {"file": str(model / "tokenizer.json")}}
+        files = {
+            "train": str(self.few(seed) if stage.few else self.data / subject.train),
+            "validation": str(self.data / subject.validation),
+        }
+        return {
+            **begins,
+            "task": {**subject.settings, **files},
+            "optimiser": {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01},
+            "schedule": {"name": "cosine", "warmup": stage.steps // 20, "final": 0.0},
+            "precision": "bf16",
+            "steps": stage.steps,
+            "batch": 32,
+            "evaluate_every": stage.steps,
+            "save_every": 100,
+            "seed": seed,
+        }
+
+    def evaluations(self, name: str, subject: Subject, vocabulary: str) -> Path:
+        return self.runs / "evaluations" / name / subject.settings["name"] / vocabulary
+
+    def run(self, name: str, vocabulary: str, seed: int) -> Iterator[Cell]:
+        """Trains a stage, or goes on with it, and measures it."""
+        stage, folder, minutes = STAGES[name], self.begin(vocabulary), 0.0
+        if stage.steps:
+            folder = self.runs / name / vocabulary / str(seed)
+            init = self.runs / stage.after / vocabulary / str(seed) if stage.after else None
+            minutes = cells.trained(self.recipe(stage, vocabulary, seed), folder, self.console, init)
+        for subject in stage.measured:
+            on, files = subject.settings["name"], [self.data / subject.validation]
+            settings = [f"task.{key}={json.dumps(value)}" for key, value in subject.settings.items() if key != "name"]
+            output = self.evaluations(name, subject, vocabulary) / str(seed)
+            found = evaluate_task(folder, on, files, settings, output=output, console=self.console)
+            for one in found.scores:
+                yield cell(name, on, vocabulary, seed, one.name, one.interval, minutes)
+
+    def judge(self, name: str) -> Iterator[Cell]:
+        """Compares the two vocabularies over all seeds."""
+        for subject in STAGES[name].measured:
+            original, extended = (find(self.evaluations(name, subject, one)) for one in (ORIGINAL, EXTENDED))
+            extended = [aligned(original[0], one) for one in extended]
+            places = [i for i, score in enumerate(original[0].scores) if score.name in subject.scores]
+            found = [compare([one.scores[i] for one in extended], [one.scores[i] for one in original]) for i in places]
+            for one in verdicts(found, [original[0].scores[i].kind for i in places]):
+                better = {"A": EXTENDED, "B": ORIGINAL, None: ""}[one.better]
+                yield cell(name, subject.settings["name"], DIFFERENCE, 0, one.score, one.difference, better=better)
+
+
+def seeds(name: str) -> tuple[int, ...]:
+    return SEEDS if STAGES[name].steps else (0,)
+
+
+def table(found: Sequence[Cell], subject: Subject) -> list[str]:
+    """A row for each stage and score that is measured on a subject."""
+    rows = ["| trained on | score | original | extended | difference | better |", "|---|---|---|---|---|---|"]
+    for name, stage in STAGES.items():
+        for score in subject.scores if subject in stage.measured else ():
+            here = [one for one in found if (one.stage, one.on, one.score) == (name, subject.settings["name"], score)]
+            sides = [[one for one in here if one.vocabulary == side] for side in (ORIGINAL, EXTENDED, DIFFERENCE)]
+            shown = [cells.told(side) if side else "" for side in sides]
+            rows.append(
+                f"| {stage.called} | {score} | {' | '.join(shown)} | {''.join(one.better for one in sides[2])} |"
+            )
+    return rows
+
+
+HEAD = """# An English encoder in Yoruba
+"""
+
+
+def page(found: Sequence[Cell], bench: Bench) -> str:
+    """The tables for people."""
+    task = Classification.model_validate(TWEETS.settings)
+    always = [
+        cells.majority(task, [bench.data / TWEETS.train], bench.data / TWEETS.validation, one) for one in TWEETS.scores
+    ]
+    return "\n".join([HEAD, *table(found, PAIRS), "", *table(found, TWEETS), "", *table(found, REVIEWS), str(always)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--stage", action="append", choices=STAGES, help="only this one")
+    parser.add_argument("--seed", action="append", type=int, help="only this one")
+    parser.add_argument("--runs", type=Path, default=Path("runs/languages"), help="where runs are kept")
+    options = parser.parse_args()
+    bench = Bench(options.model.resolve(), options.data.resolve(), options.runs.resolve())
+    there = {(one.stage, one.vocabulary, one.seed) for one in cells.read(FOUND, Cell)}
+    for name in options.stage or STAGES:
+        for seed in options.seed or seeds(name):
+            for vocabulary in (ORIGINAL, EXTENDED):
+                if (name, vocabulary, seed) not in there:
+                    bench.console.print(f"{name}, {vocabulary}, seed {seed}")
+                    cells.keep(FOUND, bench.run(name, vocabulary, seed))
+        known = {(one.vocabulary, one.seed) for one in cells.read(FOUND, Cell) if one.stage == name}
+        if (DIFFERENCE, 0) not in known and len(known) == 2 * len(seeds(name)):
+            cells.keep(FOUND, bench.judge(name))
+    PAGE.write_text(page(cells.read(FOUND, Cell), bench), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
