@@ -4,7 +4,7 @@ PY ?= python3
 BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
 STRIDED := .venv/.strided
-BENCHMARKS := $(filter-out %/engines.py %/limits.py %/peers.py %/quality.py %/subjects.py %/transfer.py, $(wildcard benchmarks/*.py))  # parts of others; hours of training
+BENCHMARKS := $(filter-out %/engines.py %/limits.py %/peers.py %/quality.py %/subjects.py %/cells.py %/languages.py %/transfer.py, $(wildcard benchmarks/*.py))  # parts of others; hours of training
 
 .PHONY: help demo test lint bench clean
 

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,17 +23,19 @@ Cell = TypeVar("Cell")
 def trained(recipe: Mapping[str, Any], folder: Path, console: Console, init: Path | None = None) -> float:
     """Trains by a recipe, or goes on where that was interrupted, in a folder; and says how many minutes it took."""
     if (folder / RECIPE).is_file():
-        resume(folder, console=console)
+        ended = resume(folder, console=console)
     else:
         file = folder.with_name(f"{folder.name}.yaml")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(yaml.safe_dump(dict(recipe)))
-        start(load_recipe(file), folder, console, init)
+        ended = start(load_recipe(file), folder, console, init)
+    if ended.signal:  # what stands half trained is not measured
+        sys.exit(128 + ended.signal)
     seconds = (json.loads(line).get("seconds", 0.0) for line in (folder / "log.jsonl").read_text().splitlines())
     return sum(seconds) / 60
 
 
-def majority(task: Labelled, train: Sequence[Path], validation: Path, score: str) -> Interval:
+def always(task: Labelled, train: Sequence[Path], validation: Path, score: str) -> Interval:
     """What always saying the most frequent label of training scores."""
     items = task.load(validation)
     gold = Counter(item.gold for file in train for item in task.load(file))
@@ -54,8 +57,8 @@ def keep(file: Path, found: Iterable[Any]) -> None:
         opened.write(text)
 
 
-def told(cells: Sequence[Any]) -> str:
-    """The mean over seeds, with the mean ends of their intervals, in hundredths; and the deviation of several."""
-    values, lows, highs = ([getattr(one, part) * 100 for one in cells] for part in ("value", "low", "high"))
-    spread = f" ± {statistics.stdev(values):.1f}" if len(cells) > 1 else ""
+def told(found: Sequence[Any]) -> str:
+    """In hundredths: the mean over seeds, of several their deviation, in brackets the mean ends of their intervals."""
+    values, lows, highs = ([getattr(one, part) * 100 for one in found] for part in ("value", "low", "high"))
+    spread = f" ± {statistics.stdev(values):.1f}" if len(found) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread} ({statistics.mean(lows):.1f} to {statistics.mean(highs):.1f})"

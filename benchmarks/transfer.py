@@ -9,25 +9,19 @@ interrupted goes on, so several processes can share the work.
 """
 
 import argparse
-import json
 import statistics
-import sys
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from cells import always, keep, read, told, trained
 from rich.console import Console
 
 from atinuke.pipelines import checkpoint
 from atinuke.pipelines.evaluate_task import evaluate_task
-from atinuke.pipelines.recipe import load_recipe
-from atinuke.pipelines.significance import bootstrap
 from atinuke.pipelines.task import Task
-from atinuke.pipelines.tasks.labelled import Labelled
-from atinuke.pipelines.train import resume, start
+from atinuke.pipelines.tasks.labelled import Labelled, Rated
 
 ROOT = Path(__file__).parents[1]
 PAGE, FOUND = ROOT / "docs" / "transfer.md", ROOT / "docs" / "transfer.jsonl"
@@ -114,35 +108,23 @@ def recipe_of(name: str, way: str, seed: int, model: Path, data: Path) -> dict[s
 def run(name: str, way: str, seed: int, options: argparse.Namespace, console: Console) -> Cell:
     """Trains, or goes on with, a cell's run, and measures it."""
     folder = options.runs / name / way / str(seed)
-    if checkpoint.saved(folder / "checkpoints"):
-        ended = resume(folder, console=console)
-    else:
-        file = options.runs / f"{name}-{way}-{seed}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(recipe_of(name, way, seed, options.model.resolve(), options.data.resolve())))
-        ended = start(load_recipe(file), folder, console)
-    if ended.signal:  # what stands half trained is not measured
-        sys.exit(128 + ended.signal)
+    recipe = recipe_of(name, way, seed, options.model.resolve(), options.data.resolve())
+    minutes = trained(recipe, folder, console)
     last = checkpoint.saved(folder / "checkpoints")[-1]
     parameters = sum(tensor.numel() for tensor in checkpoint.read(last / checkpoint.WEIGHTS).values())
-    seconds = sum(json.loads(line).get("seconds", 0.0) for line in (folder / "log.jsonl").read_text().splitlines())
     output = options.runs / "evaluations" / name / way / str(seed)
     scored = evaluate_task(folder, output=output, console=console).scores
     interval = next(one.interval for one in scored if one.name == SUBJECTS[name].score)
-    return Cell(name, way, seed, interval.value, interval.low, interval.high, seconds / 60, parameters)
+    return Cell(name, way, seed, interval.value, interval.low, interval.high, minutes, parameters)
 
 
 def majority(name: str, data: Path) -> Cell | None:
     """What always saying the most frequent label of training scores; None where a task has no labels."""
     subject, kind = SUBJECTS[name], Task.named(name)
-    if not issubclass(kind, Labelled):
+    if not issubclass(kind, Labelled) or issubclass(kind, Rated):
         return None
-    task = kind.model_validate({"name": name})
-    items = task.load(data / subject.validation)
-    gold = Counter(item.gold for file in subject.train for item in task.load(data / file))
-    said = list(task.labels.values())[gold.most_common(1)[0][0]]
-    found = next(one for one in task.score(items, [said] * len(items)) if one.name == subject.score)
-    interval = bootstrap([found])
+    files = [data / file for file in subject.train]
+    interval = always(kind.model_validate({"name": name}), files, data / subject.validation, subject.score)
     return Cell(name, "majority", 0, interval.value, interval.low, interval.high)
 
 
@@ -160,22 +142,20 @@ HEAD = """# What a pretrained encoder brings
 
 Made by `python benchmarks/transfer.py MODEL DATA` with all-MiniLM-L6-v2 (22.7 million parameters) on one core: from
 scratch with the same graph, a head on frozen vectors, low-rank updates (rank 8, on q, k, v and the first map of the
-feed-forward network) and all weights, each for as many steps. A cell is the mean over the seeds so far, in brackets the
-mean ends of their 95 % intervals over the items (bootstrap); then the number of seeds with their standard deviation,
-the parameters that were trained, and the minutes that it took. Settings were not searched.
+feed-forward network) and all weights, each for as many steps. A cell is the mean over the seeds so far with their
+standard deviation, in brackets the mean ends of their 95 % intervals over the items (bootstrap); then the number of
+seeds, the parameters that were trained, and the minutes that it took. Settings were not searched.
 """
 
 
 def _shown(cells: list[Cell]) -> str:
     if not cells:
         return ""
-    values, lows, highs = ([getattr(one, part) * 100 for one in cells] for part in ("value", "low", "high"))
-    told = f"{statistics.mean(values):.1f} ({statistics.mean(lows):.1f} to {statistics.mean(highs):.1f})"
+    shown = told(cells)
     if cells[0].way == "majority":
-        return told
-    spread = f" ± {statistics.stdev(values):.1f}" if len(cells) > 1 else ""
+        return shown
     minutes = statistics.mean(one.minutes for one in cells)
-    return f"{told}; {len(cells)}{spread}; {cells[0].parameters:,}; {minutes:.0f} min"
+    return f"{shown}; {len(cells)} seeds; {cells[0].parameters:,}; {minutes:.0f} min"
 
 
 def main() -> None:
@@ -188,27 +168,17 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/transfer"), help="where runs are kept")
     options = parser.parse_args()
     console = Console(stderr=True)
-    there = {(one.task, one.way, one.seed) for one in found()}
+    there = {(one.task, one.way, one.seed) for one in read(FOUND, Cell)}
     for seed in options.seed or SEEDS:
         for way in options.way or WAYS:
             for name in options.task or SUBJECTS:
                 if (name, way, seed) not in there:
                     console.print(f"{name}, {way}, seed {seed}")
-                    keep(run(name, way, seed, options, console))
+                    keep(FOUND, [run(name, way, seed, options, console)])
     for name in options.task or SUBJECTS:
         if (name, "majority", 0) not in there and (cell := majority(name, options.data)):
-            keep(cell)
-    PAGE.write_text(page(found()), encoding="utf-8")
-
-
-def found() -> list[Cell]:
-    lines = FOUND.read_text(encoding="utf-8").splitlines() if FOUND.exists() else []
-    return [Cell(**json.loads(line)) for line in lines]
-
-
-def keep(cell: Cell) -> None:
-    with FOUND.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(cell)) + "\n")
+            keep(FOUND, [cell])
+    PAGE.write_text(page(read(FOUND, Cell)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ def files() -> None:
     for name in ("train", "dev"):
         table(Path(f"SST-2/{name}.tsv"), *ROWS)
     table(Path("SST-2/test.tsv"), ("index", "sentence"), (0, "good film"))
+    for name in ("train", "dev"):
+        Path("tweets").mkdir(exist_ok=True)
+        Path(f"tweets/{name}.csv").write_text("mood,tweet\npositive,good film\nnegative,bad film\nneutral,film\n")
+        table(Path(f"pairs/{name}.tsv"), ("en", "yo"), ("good film", "a b"), ("bad film", "c d"))
     qa = {"id": "q", "question": "what?", "answers": [{"text": "film", "answer_start": 5}]}
     data = {"data": [{"title": "T", "paragraphs": [{"context": "good film is on", "qas": [qa]}]}]}
     Path("squad").mkdir()
@@ -61,7 +65,7 @@ def test_the_page_works(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                     code, _, err = run(command, *arguments)
                     assert code == 0, f"{line}\n{err}"
                     evaluated += 1
-    assert evaluated == 6
+    assert evaluated == 10
     (result,) = [one for one in json.loads(Path("runs/summary.json").read_text())["results"] if one["task"] == "sst2"]
     assert len(result["runs"]) == 2
     for path in ("sst2/evaluations/sst2/dev/evaluation.json", "squad/evaluations/squad/dev-v1.1/predictions.json"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.evaluate_task import evaluate_task
 from atinuke.pipelines.pretrained.huggingface import convert
 from atinuke.pipelines.recipe import load_recipe
+from atinuke.pipelines.run import open_model
 from atinuke.pipelines.task import Item, Task
 from atinuke.pipelines.train import start
 from atinuke.runtime import fields
@@ -61,6 +63,23 @@ def test_a_bundle_reads_texts_and_names_labels(run, bert: Path, tmp_path: Path, 
         assert next(iter(shares)) == one["prediction"]
     ids = open_bundle(tmp_path / "bundle").fields["input_ids"]
     assert (ids["pair"], ids["mask"], ids["segments"]) == (pair, "attention_mask", "segment_ids")
+
+
+def test_a_bundle_of_retrieval_gives_vectors_of_texts(run, bert: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    table(tmp_path / "train.tsv", ("en", "yo"), *((first, second) for first, second, _ in ROWS[:2]))
+    task = {"name": "retrieval", "texts": ["en", "yo"], "train": "train.tsv", "validation": "train.tsv", "length": 12}
+    changes = {"graph": None, "pretrained": str(bert), "tokenizer": None, "steps": 2, "batch": 2}
+    changes["schedule"] = {"name": "wsd"}
+    folder = start(load_recipe(recipe(tmp_path, task, **changes)), tmp_path / "run").folder
+    code, _, err = run("compile", folder, "-o", tmp_path / "bundle", "--minutes", "0.05")
+    assert code == 0, err
+    code, out, err = run("run", tmp_path / "bundle", "--text", "good film", "--json")
+    assert code == 0, err
+    opened, texts = open_model(folder), Texts.load(folder / "tokenizer.json")
+    ids = torch.tensor([texts.join(texts.pieces("good film")).ids.tolist()])
+    with torch.no_grad():
+        vectors = opened.model(ids, torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)).vectors
+    np.testing.assert_allclose(json.loads(out)["outputs"]["vectors"], vectors.numpy(), atol=1e-4)
 
 
 @settings(max_examples=60)
