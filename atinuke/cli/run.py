@@ -145,7 +145,7 @@ def _write(
     feeds = model.read(values) if model.reads or values else {}
     rows = len(next(iter(feeds.values()))) if feeds else 1
     prompts = list(texts) if texts and not source else [""] * rows
-    if not feeds and not texts and not model.begins:
+    if not feeds and not texts and not model.begin:
         raise fail("there is nothing to go on from", fix="give a beginning: --text 'Once upon a time'")
     _require_rows(model, len(prompts), "texts")
     wanted = Settings.read(max_new_tokens=model.room(prompts) if most is None else most, **settings)

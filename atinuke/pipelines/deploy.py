@@ -35,7 +35,8 @@ from atinuke.pipelines.encoding import Texts
 from atinuke.pipelines.fields import Chat, Field, mask_name, segments_name
 from atinuke.pipelines.fields import Text as FieldOfText
 from atinuke.pipelines.objective_labels import CTC, Classification
-from atinuke.pipelines.pretrained.folder import is_model_folder
+from atinuke.pipelines.pretrained import reading
+from atinuke.pipelines.pretrained.folder import is_model_folder, require_language
 from atinuke.pipelines.provenance import provenance
 from atinuke.pipelines.quality import with_quality
 from atinuke.pipelines.real import real_inputs
@@ -88,7 +89,9 @@ def open_subject(name: str, sets: Sequence[str] = (), swaps: Sequence[str] = ())
     tokenizer = folder / TOKENIZER if run.end_of_text else None
     text = _text(run, folder)
     if run.made is None:
-        return Subject(checked, model, text, tokenizer)
+        fields = reading.fields(folder, run.checked, "input_ids" if text else None)
+        tokenizer = folder / TOKENIZER if text or any(field["name"] == "text" for field in fields.values()) else None
+        return Subject(checked, model, text, tokenizer, fields, reading.classes(folder, run.checked))
     if task := run.made.task:
         fields = _fields_of_task(run, task, folder / TOKENIZER)
         tokenizer = folder / TOKENIZER if fields else None
@@ -115,10 +118,10 @@ def _text(run: Trained, folder: Path) -> Text | None:
         return None
     found = writer(run, folder)
     assert run.end_of_text is not None
-    if found.begin not in ((), (found.tokenizer.end_of_text,)):
-        what = "has texts that begin with other tokens than the one that ends them, which a bundle cannot say yet"
-        raise fail(what, f"they begin with {list(found.begin)}", where=str(folder), fix="generate from it as it is")
-    return Text(run.end_of_text, found.context, bool(found.begin))
+    if run.made is None:
+        require_language(folder)
+    ends = found.begin == (found.tokenizer.end_of_text,)
+    return Text(run.end_of_text, found.context, found.begin if found.begin and not ends else ends)
 
 
 def _fields(run: Trained) -> dict[str, dict[str, Any]]:

@@ -38,11 +38,11 @@ FILES = (CONFIG, GRAPH, WEIGHTS, TOKENIZER, PARITY, CARD)
 @dataclass(frozen=True)
 class Text:
     """How the model's texts are written: the tokenizer's end of text, the longest text in tokens, and whether a text
-    begins with an end of text."""
+    begins with an end of text, or which other tokens it begins with."""
 
     end_of_text: str
     context: int
-    begins: bool
+    begins: bool | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,9 @@ def read_config(folder: Path) -> Bundle:
 
 def _text(value: Value) -> Text:
     told = value.record("end_of_text", "context", "begins")
-    return Text(told["end_of_text"].text(), told["context"].whole(), told["begins"].flag())
+    begins = told["begins"]
+    tokens = tuple(one.whole(0) for one in begins.items(1)) if isinstance(begins.data, list) else begins.flag()
+    return Text(told["end_of_text"].text(), told["context"].whole(), tokens)
 
 
 def require_layout(bundle: Bundle, lock: Lock) -> None:

@@ -136,7 +136,9 @@ def _texts(bundle: Bundle) -> Iterable[str]:
         yield STEPS.format(prepare=prepare, text=text.name, length=text.shape[1], old=old, new=new)
     if bundle.text:
         end = _quoted(bundle.text.end_of_text)
-        begins = f" and begins with {end}" if bundle.text.begins else ""
+        first = bundle.text.begins
+        told = f"the tokens {list(first)}" if isinstance(first, tuple) else end
+        begins = f" and begins with {told}" if first else ""
         yield (
             f"Tokens are those of `tokenizer.json`. A text has at most {bundle.text.context:,} of them{begins}; "
             f"{end} ends it."

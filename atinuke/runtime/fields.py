@@ -39,7 +39,7 @@ def read(field: Field, value: object, tokenizer: Tokenizer | None) -> Array:
             texts = list(value) if field["pair"] and isinstance(value, Sequence) else [value]
             found = [tokens(text, own) for text in texts]
             if template := field.get("template"):
-                return framed(found, field["length"], template, field["segments"] is not None)
+                return framed(found, field["length"], field["cut"], template, field["segments"] is not None)
             end = own.end_of_text if own else None
             return joined(found, field["length"], field["cut"], field["segments"] is not None, end)
         case "number":
@@ -108,12 +108,12 @@ def joined(texts: Sequence[Array], length: int, cut: bool, segments: bool, end_o
     return np.stack([whole, np.arange(len(whole)) > len(first)]).astype(np.int64)
 
 
-def framed(texts: Sequence[Array], length: int, template: Mapping[str, Any], segments: bool) -> Array:
+def framed(texts: Sequence[Array], length: int, cut: bool, template: Mapping[str, Any], segments: bool) -> Array:
     """One text, or two, with a template's special tokens around them, in at most `length` tokens: int64 `[tokens]`, or
-    with segments `[2, tokens]`. What is too long loses its end, the longer of two first.
+    with segments `[2, tokens]`. What is too long loses its end, the longer of two first, if it may be `cut`.
 
     Raises:
-        AtinukeError: the template is for another number of texts, or leaves no room for them.
+        AtinukeError: the template is for another number of texts, or leaves no room for them; or they are too long.
     """
     wanted = len(template["texts"])
     if len(texts) != wanted:
@@ -122,6 +122,9 @@ def framed(texts: Sequence[Array], length: int, template: Mapping[str, Any], seg
     room = length - sum(part.shape[1] for part in around)
     if room < wanted:
         raise fail("`length` has no room for a text", f"it is {length}", fix="compile a run with a larger one")
+    total = sum(map(len, texts))
+    if not cut and total > room:
+        raise fail("is too long", f"{total:,} tokens; there is room for {room:,}", fix="give a part of it")
     if wanted == 2:
         most = max(room // 2, room - len(texts[1]))
         texts = [texts[0][:most], texts[1]]

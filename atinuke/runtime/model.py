@@ -163,8 +163,8 @@ class Model:
 
         Raises:
             AtinukeError: the bundle writes no texts, what it reads is not given, a prompt is empty (and texts do not
-                begin with an end of text) or does not fit into the context together with the new tokens, or the logits
-                are not numbers.
+                begin with tokens of their own) or does not fit into the context together with the new tokens, or the
+                logits are not numbers.
         """
         rows, steps = self._begun(prompts, settings or Settings.read(**values), on_text, given or {})
         for _ in steps:
@@ -185,9 +185,12 @@ class Model:
         return _taken(steps, pieces)
 
     @property
-    def begins(self) -> bool:
-        """Whether a text begins with an end of text, so that a prompt may be empty."""
-        return "prepare" in self.bundle.programs or (self.bundle.text is not None and self.bundle.text.begins)
+    def begin(self) -> tuple[int, ...]:
+        """The tokens that a text begins with; where there are any, a prompt may be empty."""
+        begins = self.bundle.text.begins if self.bundle.text else False
+        if isinstance(begins, tuple):
+            return begins
+        return (self.tokenizer.end_of_text,) if begins or "prepare" in self.bundle.programs else ()
 
     @property
     def context(self) -> int:
@@ -196,7 +199,7 @@ class Model:
 
     def room(self, prompts: Sequence[str]) -> int:
         """How many new tokens there is room for behind the longest of the prompts; the default setting if that fits."""
-        longest = self.begins + max((len(self.tokenizer.encode(prompt)) for prompt in prompts), default=0)
+        longest = len(self.begin) + max((len(self.tokenizer.encode(prompt)) for prompt in prompts), default=0)
         return max(1, min(Settings.max_new_tokens, self.context - longest))
 
     def _begun(
@@ -204,8 +207,7 @@ class Model:
     ) -> tuple[list[Row], Iterator[None]]:
         context = self.context
         encoded = [self.tokenizer.encode(prompt) for prompt in prompts]
-        begin = [self.tokenizer.end_of_text] if self.begins else []
-        begun = [[*begin, *prompt] for prompt in encoded]
+        begun = [[*self.begin, *prompt] for prompt in encoded]
         require_given(self.runner, given, len(prompts))
         raise_all(misfits(begun, settings, context))
         rows = [Row(i, prompt, self.tokenizer, settings.stop, on_text) for i, prompt in enumerate(encoded)]

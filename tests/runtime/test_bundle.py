@@ -110,6 +110,8 @@ X = (*FORWARD, "inputs", 0)
             "text.context must be a whole",
         ),
         (put("text", value={"end_of_text": "<e>", "context": 1, "begins": 1}), "text.begins must be true or false"),
+        (put("text", value={"end_of_text": "<e>", "context": 1, "begins": []}), "text.begins must be a list of 1 to"),
+        (put("text", value={"end_of_text": "<e>", "context": 1, "begins": [-1]}), "text.begins[0] must be"),
         (put("text", value={"end_of_text": "\ud800", "context": 1, "begins": True}), "end_of_text must be a text"),
         (put("text", value={"end_of_text": "<e>", "context": 1, "begins": True}), "there is no tokenizer.json"),
         (put("fields", "sound", "name", value="video"), "fields.sound.name must be one of audio, image"),

@@ -102,17 +102,61 @@ def end_of_text(folder: Path) -> str | None:
 
 
 def begin_of_text(folder: Path) -> tuple[int, ...]:
-    """The tokens that every text of the model in a folder begins with: what starts a decoder beside an encoder, and
-    what is forced behind it, such as Whisper's `<|notimestamps|>`. None for a decoder by itself."""
-    generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
-    said = {**_config(folder).huggingface, **{key: value for key, value in generation.items() if value is not None}}
+    """The tokens that every text of the model in a folder begins with, as transformers has it: what starts a decoder
+    beside an encoder, and for Whisper the language, what to do, and `<|notimestamps|>`. None for a decoder by itself.
+
+    `language` and `task` of generation_config.json say the language (`"yo"`) and what to do (`"transcribe"`, unless it
+    is `"translate"`); or, as it was once, `forced_decoder_ids` does. Where neither says a language to a model that
+    knows several, the language and what follows it come with the prompt.
+
+    Raises:
+        AtinukeError: the model knows no such language, or cannot do that.
+    """
+    said = _generation(folder)
     start = said.get("decoder_start_token_id")
     if start is None or not said.get("is_encoder_decoder", True):
         return ()
+    if "language" in said:
+        languages, tasks = said.get("lang_to_id") or {}, said.get("task_to_id") or {}
+        language, task = str(said["language"]).lower(), said.get("task", "transcribe")
+        name = language if language in languages else f"<|{language}|>"
+        for what, one, known in (("language", name, languages), ("task", task, tasks)):
+            if one not in known:
+                told = f"has a `{what}` that the model does not know: {said.get(what, task)}"
+                raise fail(told, f"it knows {', '.join(known) or 'none'}", where=str(folder / GENERATION))
+        forced = [languages[name], tasks[task]]
+    else:
+        forced = [token for _, token in said.get("forced_decoder_ids") or ()]
+        if None in forced or _lacks_language(said):
+            return (start, *takewhile(lambda token: token is not None, forced))
+    untimed = said.get("no_timestamps_token_id")
+    if untimed is not None and not said.get("return_timestamps") and forced[-1:] != [untimed]:
+        forced.append(untimed)
+    return (start, *forced)
+
+
+def require_language(folder: Path) -> None:
+    """Raises AtinukeError where a model that knows several languages is not told one for all its texts."""
+    said = _generation(folder)
+    if _lacks_language(said):
+        raise fail(
+            "does not say in which language it writes",
+            f"it knows {', '.join(said['lang_to_id'])}",
+            where=str(folder / GENERATION),
+            fix='add a line such as `"language": "yo"`, and `"task": "translate"` where it shall write English',
+        )
+
+
+def _lacks_language(said: dict[str, Any]) -> bool:
     forced = [token for _, token in said.get("forced_decoder_ids") or ()]
-    if not forced and said.get("is_multilingual") is False:
-        forced = [said.get("no_timestamps_token_id")]
-    return (start, *takewhile(lambda token: token is not None, forced))  # the language comes with the prompt
+    return bool(said.get("lang_to_id")) and "language" not in said and forced[:1] in ([], [None])
+
+
+def _generation(folder: Path) -> dict[str, Any]:
+    """What config.json and, before it, generation_config.json say of writing; no key is null."""
+    generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+    said = {**_config(folder).huggingface, **{key: value for key, value in generation.items() if value is not None}}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def structure(checked: CheckedGraph) -> str:
