@@ -107,7 +107,7 @@ class Tokenizer(Section):
 
 class AdamW(Section):
     """Loshchilov and Hutter (2019), fused. Only parameters of two axes or more are decayed; the rate falls from each
-    layer to the one before it by `layer_decay`."""
+    layer to the one before it by `layer_decay`. What a task puts on a graph may have a rate of its own, `head_lr`."""
 
     name: Literal["adamw"]
     lr: Annotated[float, Field(gt=0)]
@@ -115,16 +115,18 @@ class AdamW(Section):
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     layer_decay: Rate = 1.0
+    head_lr: Annotated[float, Field(gt=0)] | None = None
 
 
 class SGD(Section):
-    """Stochastic gradient descent, fused. Only parameters of two axes or more are decayed."""
+    """Stochastic gradient descent, fused. Only parameters of two axes or more are decayed. Rates as in AdamW."""
 
     name: Literal["sgd"]
     lr: Annotated[float, Field(gt=0)]
     momentum: Fraction = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     layer_decay: Rate = 1.0
+    head_lr: Annotated[float, Field(gt=0)] | None = None
 
 
 class Cosine(Section):
@@ -223,6 +225,12 @@ class Recipe(Section):
             raise ValueError("`tokenizer.file` is missing: a task is read by a tokenizer that is there already")
         if not self.tokenizer and not self.pretrained:
             raise ValueError("must have a `tokenizer` where nothing is `pretrained`")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_head(self) -> Self:
+        if self.optimiser.head_lr is not None and self.task is None:
+            raise ValueError("`optimiser.head_lr` is the rate of what a `task` adds, and there is none")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atinuke.plugins.linear import INITIAL_STD, Linear
+from atinuke.plugins.linear import Linear
 from atinuke.plugins.settings import require_positive
 
 
@@ -32,7 +32,8 @@ class SpanVectors(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.length, std=INITIAL_STD)
+        for weight in (self.map.weight, self.attention.weight, self.length):
+            nn.init.xavier_normal_(weight)
 
     def forward(
         self, x: Float[Tensor, "batch sequence {self.d_model}"], spans: Int[Tensor, "batch spans 2"]

@@ -24,6 +24,15 @@ def test_frozen_parameters_are_left_out() -> None:
     assert not any(p is toy.E.weight for group in optimiser.param_groups for p in group["params"])
 
 
+def test_what_a_task_adds_has_its_own_rate() -> None:
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(2, 2) for name in ("norm", "task_head")})
+    found = {f"{name}.{part}": int(name == "norm") for name in model for part in ("weight", "bias")}
+    optimiser = build_optimiser(model, AdamW(name="adamw", lr=1e-4, head_lr=2e-3, layer_decay=0.5), found)
+    scales = {id(p): group["scale"] for group in optimiser.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert scales[id(parameter)] == pytest.approx(20 if name.startswith("task_head") else 0.5)
+
+
 @pytest.mark.parametrize("settings", [AdamW(name="adamw", lr=0.1), SGD(name="sgd", lr=0.1, weight_decay=0.2)])
 def test_a_step_is_the_published_one(settings: AdamW | SGD) -> None:
     """Against float64 arithmetic from the papers: decoupled decay for AdamW, L2 for SGD with momentum."""

@@ -149,3 +149,8 @@ def test_what_is_written_is_read_back(
         }
     )
     assert load(tmp_path_factory.getbasetemp(), dump_recipe(recipe)) == recipe
+
+
+def test_the_rate_of_a_head_needs_a_task(tmp_path: Path) -> None:
+    with pytest.raises(AtinukeError, match=r"`optimiser.head_lr` is the rate of what a `task` adds, and there is none"):
+        load(tmp_path, GOOD, "optimiser.head_lr=1e-3")
