@@ -14,10 +14,11 @@ BEGIN, END = "#begin document", "#end document"
 
 @dataclass(frozen=True)
 class Sentence:
-    """The cells of each token, with the place of each line; `document` is what `#begin document` says, or empty;
-    `number` counts from 0 in the file."""
+    """The cells of each token, with the place of each line; `document` is what `#begin document` says, or empty, and
+    `begun` the place where it says so; `number` counts from 0 in the file."""
 
     document: str
+    begun: Place | None
     number: int
     rows: tuple[tuple[str, ...], ...]
     places: tuple[Place, ...]
@@ -31,9 +32,9 @@ def sentences(file: Path, least: int, tabs: bool = False) -> Iterator[Sentence]:
     least `least`. With `tabs`, as in CoNLL-U, cells stand between single tabs, and a sentence may begin with comments.
 
     Raises:
-        AtinukeError: the file is unreadable or empty, a line has other cells, or a document does not end.
+        AtinukeError: the file is unreadable or empty, a line has other cells, or a document has no word or end.
     """
-    document, number = "", 0
+    document, number, before = "", 0, 0
     open_at: Place | None = None
     rows: list[tuple[str, ...]] = []
     places: list[Place] = []
@@ -41,12 +42,15 @@ def sentences(file: Path, least: int, tabs: bool = False) -> Iterator[Sentence]:
         where, bare = Place(str(file), line_number), line.strip()
         mark = next((mark for mark in (BEGIN, END) if bare.startswith(mark)), None)
         if rows and (not bare or mark):
-            yield Sentence(document, number, tuple(rows), tuple(places))
+            yield Sentence(document, open_at, number, tuple(rows), tuple(places))
             rows, places, number = [], [], number + 1
         if mark and (mark == BEGIN) == (open_at is not None):
             what = "begins a document within another" if mark == BEGIN else "ends a document that has not begun"
             raise fail(what, *([f"it begins in line {open_at.line}"] if open_at else []), where=where)
+        if mark == END and number == before:
+            raise fail("has a document without a word", where=open_at)
         if mark:
+            before = number
             document, open_at = (bare.removeprefix(BEGIN).strip(), where) if mark == BEGIN else ("", None)
         elif bare and not (tabs and not rows and bare.startswith("#")):
             cells = tuple(line.rstrip("\r\n").split("\t") if tabs else BLANKS.split(line.strip(" \t\r\n")))
@@ -57,7 +61,7 @@ def sentences(file: Path, least: int, tabs: bool = False) -> Iterator[Sentence]:
             rows.append(cells)
             places.append(where)
     if rows:
-        yield Sentence(document, number, tuple(rows), tuple(places))
+        yield Sentence(document, open_at, number, tuple(rows), tuple(places))
     if open_at:
         raise fail("has a document that does not end", f"there is no line `{END}`", where=open_at)
     if not number and not rows:

@@ -74,7 +74,10 @@ class Coreference(Task):
         for document in coreference(file):
             name = document.name
             if name in places:
-                raise fail(f"has the document `{name}` twice", f"also in line {places[name]}", where=document.where)
+                fix = "name its parts `(name); part 000`, `(name); part 001`, as CoNLL-2012 does"
+                raise fail(
+                    f"has the document `{name}` twice", f"also in line {places[name]}", where=document.where, fix=fix
+                )
             places[name] = document.where.line
             genre = name.lstrip("(").partition("/")
             slices = {"genre": genre[0]} if genre[1] else {}

@@ -19,7 +19,6 @@ from atinuke.pipelines.tasks.coreference import Clusters, Coreference, Words
 from atinuke.pipelines.tasks.mentions import TRUTH, Ambiguous, gap
 
 WORD = re.compile(r"\w+|[^\w\s]")
-FEMININE = ("she", "her", "hers", "herself")
 
 
 class GAP(Coreference):
@@ -38,8 +37,7 @@ class GAP(Coreference):
             if row.id in places:
                 raise fail(f"has the id `{row.id}` twice", f"also in line {places[row.id]}", where=row.where)
             places[row.id] = row.where.line
-            gender = "feminine" if row.pronoun.lower() in FEMININE else "masculine"
-            items.append(Item(row.id, row.where, row, (row.a.meant, row.b.meant), {"gender": gender}))
+            items.append(Item(row.id, row.where, row, (row.a.meant, row.b.meant), {"gender": row.gender}))
         if not items:
             raise fail("has no pronoun", where=str(file))
         return items

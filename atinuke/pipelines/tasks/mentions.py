@@ -25,6 +25,8 @@ GAP = (
     "ID", "Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref", "URL",
 )  # fmt: skip
 TRUTH = {"TRUE": True, "FALSE": False}
+GENDERS = {**dict.fromkeys(("she", "her", "hers"), "feminine"), **dict.fromkeys(("he", "his", "him"), "masculine")}
+"""The pronouns of GAP, which has no reflexive ones."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,19 @@ class Ambiguous:
     b: Name
     where: Place
 
+    @property
+    def gender(self) -> str:
+        return GENDERS[self.pronoun.lower()]
+
 
 def coreference(file: Path) -> Iterator[Document]:
-    """The documents of a file of CoNLL-2012's columns; a document in parts is several.
+    """The documents of a file of CoNLL-2012's columns. A document in parts is several: each `#begin document` is one,
+    and says by `(name); part 000` which.
 
     Raises:
         AtinukeError: it is not of that format, a mention does not end, or is in two clusters, with the line.
     """
-    for name, group in groupby(sentences(file, 5), key=lambda one: one.document):
+    for (name, _), group in groupby(sentences(file, 5), key=lambda one: (one.document, one.begun)):
         found = list(group)
         if not name:
             raise fail(
@@ -160,7 +167,8 @@ def gap(file: Path) -> Iterator[Ambiguous]:
     """The rows of GAP (Webster et al., 2018).
 
     Raises:
-        AtinukeError: the columns are others, or an offset does not point at its text, with the line.
+        AtinukeError: the columns are others, a pronoun is none of GAP's, or an offset does not point at its text, with
+            the line.
     """
     for number, line in enumerate(text.lines(file), 1):
         where, cells = Place(str(file), number), line.rstrip("\r\n").split("\t")
@@ -172,6 +180,8 @@ def gap(file: Path) -> Iterator[Ambiguous]:
             raise fail(f"has {len(cells)} cells, where GAP has {len(GAP)} columns", where=where)
         row = dict(zip(GAP, cells, strict=True))
         start = _offset(row, "Pronoun", where)
+        if row["Pronoun"].lower() not in GENDERS:
+            raise fail(f"`{row['Pronoun']}` is no pronoun of GAP", f"expected {', '.join(GENDERS)}", where=where)
         names = []
         for one in "AB":
             if row[f"{one}-coref"] not in TRUTH:

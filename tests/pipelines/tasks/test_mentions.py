@@ -42,6 +42,14 @@ def test_columns_of_coreference(tmp_path: Path) -> None:
     assert (first.name, first.where.line, second.clusters) == ("(x); part 000", 2, ())
 
 
+def test_each_begin_is_a_document(tmp_path: Path) -> None:
+    """Parts of one name, and even two of one whole name, stay apart: `coreference` refuses the latter."""
+    parts = "".join(f"#begin document (x); part {p}\nx 0 0 Ann - (0)\n#end document\n" for p in ("000", "001", "001"))
+    found = list(coreference(write(tmp_path, parts)))
+    assert [one.name for one in found] == ["(x); part 000", "(x); part 001", "(x); part 001"]
+    assert all(one.clusters == (((0, 1),),) for one in found)
+
+
 def test_layers_of_entities(tmp_path: Path) -> None:
     first, second = entities(write(tmp_path, ENTITIES))
     assert (first.clusters, first.kinds) == ((((0, 4),), ((3, 4),)), ("PER", "GPE"))
@@ -62,11 +70,13 @@ def test_rows_of_gap(tmp_path: Path) -> None:
         (coreference, CONLL.replace("- (0)", "- 0"), "file.txt:7  `0` is no mention"),
         (coreference, CONLL.replace("- (0)", "- (0)|(2)"), "file.txt:7  a mention is in cluster 0 already"),
         (coreference, CONLL.split("\n", 1)[1].replace("#end document\n", "", 1), "outside of a document"),
+        (coreference, CONLL + "#begin document (z)\n\n#end document\n", "file.txt:12  has a document without a word"),
         (entities, ENTITIES.replace("B-PER", "O"), "file.txt:2  layer 1: tag 2, I-PER, continues nothing"),
         (entities, ENTITIES.replace("king\tI-PER\tO", "king\tI-PER"), "file.txt:3  has 2 cells\n  expected 3"),
         (entities, ENTITIES.split("\n", 1)[1], "file.txt:1  must begin with `#file NAME`"),
         (gap, HEAD.replace("URL", "Url") + ROW, "file.txt:1  has other columns than GAP"),
         (gap, HEAD + ROW.replace("\thttp", " http"), "file.txt:2  has 10 cells, where GAP has 11 columns"),
+        (gap, HEAD + ROW.replace("\tshe\t17", "\twhen\t12"), "file.txt:2  `when` is no pronoun of GAP\n  expected she"),
         (gap, HEAD + ROW.replace("17", "18"), "Pronoun-offset 18 does not point at `she`\n  there stands `he `"),
         (gap, HEAD + ROW.replace("\t8\t", "\t99\t"), "B-offset 99 does not point at `Bea`"),
         (gap, HEAD + ROW.replace("TRUE", "True"), "A-coref is `True`\n  expected TRUE or FALSE"),
