@@ -37,7 +37,8 @@ class ContrastiveLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         precise = torch.promote_types(first.dtype, torch.float32)
         scale = self.log_scale.to(precise).clamp(max=math.log(LARGEST)).exp()
-        scores = scale * (first.to(precise) @ second.to(precise).t())
+        products = (first.to(precise) @ second.to(precise).t()).to(precise)  # which autocast makes bf16
+        scores = scale * products
         labels = torch.arange(first.shape[0], device=first.device)
         if mask is None:
             there, back = scores, scores.t()
@@ -67,7 +68,8 @@ class SigmoidContrastiveLoss(nn.Module):
         mask: Bool[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, ""]:
         precise = torch.promote_types(first.dtype, torch.float32)
-        scores = self.log_scale.to(precise).exp() * (first.to(precise) @ second.to(precise).t())
+        products = (first.to(precise) @ second.to(precise).t()).to(precise)  # which autocast makes bf16
+        scores = self.log_scale.to(precise).exp() * products
         row = torch.arange(first.shape[0], device=first.device)
         sign = torch.where(row[:, None] == row, 1.0, -1.0)
         losses = F.softplus(-sign * (scores + self.offset.to(precise)))  # logsigmoid overflows in ONNX Runtime
@@ -93,7 +95,8 @@ class SupervisedContrastiveLoss(nn.Module):
         counts = labels != IGNORED
         others = counts[:, None] & counts & (row[:, None] != row)
         alike = others & (labels[:, None] == labels)
-        scores = (unit @ unit.t() / self.temperature).masked_fill(~others, torch.finfo(unit.dtype).min)
+        cosines = (unit @ unit.t()).to(unit.dtype)  # which autocast makes bf16
+        scores = (cosines / self.temperature).masked_fill(~others, torch.finfo(unit.dtype).min)
         losses = scores.logsumexp(1, keepdim=True) - scores
         partners = alike.sum(1)
         each = losses.masked_fill(~alike, 0.0).sum(1) / partners.clamp(min=1).to(unit.dtype)

@@ -114,3 +114,19 @@ def test_nobody_of_the_same_label_no_loss() -> None:
     assert found.item() == 0
     assert vectors.grad is not None
     assert not vectors.grad.any()
+
+
+@pytest.mark.parametrize("loss", [*BOTH, SupervisedContrastiveLoss])
+def test_mixed_precision_gives_nearly_the_same(loss) -> None:  # type: ignore[no-untyped-def]
+    first, second = (one.detach().float().requires_grad_() for one in pairs(6))
+    given = (torch.cat([first, second]), torch.arange(12) % 6)
+    if loss is not SupervisedContrastiveLoss:
+        given = (first, second, torch.tensor([True, True, False, True, True, True]))
+    module = loss()
+    plain = module(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = module(*given)
+    mixed.backward()
+    assert mixed.item() == pytest.approx(plain.item(), rel=0.02)
+    assert first.grad is not None
+    assert first.grad.isfinite().all()
