@@ -37,9 +37,9 @@ class Going:
 class Search:
     """The search of one row: the texts that go on, at most `beams`, and those that have ended."""
 
-    def __init__(self, settings: Settings, end_of_text: int, guide: Guide | None) -> None:
+    def __init__(self, settings: Settings, ends: Sequence[int], guide: Guide | None) -> None:
         self.settings = settings
-        self.end_of_text = end_of_text
+        self.ends = ends
         self.going = [Going(guide=guide)]
         self.done = False
         self._ended: list[Found] = []
@@ -52,7 +52,7 @@ class Search:
             if total == NEVER or len(self.going) == beams:
                 break
             tokens, guide = (*old[beam].tokens, token), old[beam].guide
-            if token != self.end_of_text and not last:
+            if token not in self.ends and not last:
                 self.going.append(Going(tokens, total, guide and guide.after(token), beam))
             elif place < beams:  # the rest is there only so that enough texts go on
                 self._end(Found(tokens, self._score(tokens, total), guide is None or guide.after(token).whole))
@@ -80,17 +80,18 @@ def search(
     prompts: Sequence[Sequence[int]],
     given: Mapping[str, Tensor],
     settings: Settings,
-    end_of_text: int,
+    ends: Sequence[int],
     step: Step | None = None,
     guides: Sequence[Guide] | None = None,
 ) -> list[list[Found]]:
     """The best texts of each row, `settings.best` at most, best first.
 
-    A text's score is the sum of the log-probabilities of its new tokens (the end of text is one of them), divided by
-    their number to the power of `settings.length_penalty`. After each token the `settings.beams` likeliest texts that
-    go on stay; one that has ended is laid aside if it is among the likeliest, and of these the `beams` best are kept.
-    A row is done when there are as many, and the likeliest text that goes on has, at its present length, no better
-    score than the worst of them; or when it has all its new tokens. So does transformers with `early_stopping=False`.
+    A text ends with any of the tokens `ends`. Its score is the sum of the log-probabilities of its new tokens (the end
+    of text is one of them), divided by their number to the power of `settings.length_penalty`. After each token the
+    `settings.beams` likeliest texts that go on stay; one that has ended is laid aside if it is among the likeliest, and
+    of these the `beams` best are kept. A row is done when there are as many, and the likeliest text that goes on has,
+    at its present length, no better score than the worst of them; or when it has all its new tokens. So does
+    transformers with `early_stopping=False`.
 
     With `guides`, one for each row, only texts of a language are looked for; where none is found whole, the likeliest
     beginning is given, or nothing where no text goes on. A row whose logits are not numbers is INVALID and nothing
@@ -101,7 +102,7 @@ def search(
     copies = {name: tensor.repeat_interleave(beams, 0) for name, tensor in given.items()}
     decoder = Decoder(model, repeated, step, copies)
     device = decoder.device
-    searches = [Search(settings, end_of_text, guides[row] if guides else None) for row in range(rows)]
+    searches = [Search(settings, ends, guides[row] if guides else None) for row in range(rows)]
     invalid = [False] * rows
     logits = decoder.prefill()
     for length in range(1, settings.max_new_tokens + 1):
@@ -113,7 +114,7 @@ def search(
             some = [[one.guide for one in found.going if one.guide] for found in searches]
             likelihood = likelihood.masked_fill(~mask(some, likelihood.shape[1:]).to(device), NEVER)
         total = torch.tensor(sums, dtype=torch.float64, device=device)[..., None] + likelihood.nan_to_num(neginf=NEVER)
-        candidates, best = total.flatten(1).topk(min(2 * beams, total[0].numel()))
+        candidates, best = total.flatten(1).topk(min((1 + len(ends)) * beams, total[0].numel()))
         width = total.shape[-1]
         ways = zip(candidates.tolist(), (best // width).tolist(), (best % width).tolist(), strict=True)
         for found, way, wrong in zip(searches, ways, invalid, strict=True):
@@ -122,7 +123,7 @@ def search(
                 found.done |= wrong
         if all(found.done for found in searches):
             break
-        ahead = [(found.going + [Going((end_of_text,))] * beams)[:beams] for found in searches]  # all rows stay full
+        ahead = [(found.going + [Going((ends[0],))] * beams)[:beams] for found in searches]  # all rows stay full
         parents = [row * beams + one.parent for row, going in enumerate(ahead) for one in going]
         decoder.reorder(torch.tensor(parents, device=device))
         logits = decoder.next(torch.tensor([one.tokens[-1] for going in ahead for one in going], device=device))

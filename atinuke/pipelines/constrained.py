@@ -46,14 +46,15 @@ class Guide:
             found |= np.unpackbits(bits, count=len(found), bitorder="little").astype(bool)
             if found.sum() == 1:  # where no token is allowed, llguidance 1.9 names the first
                 found[found] = self._matcher.validate_tokens(found.nonzero()[0].tolist()) == 1
-        found[self._tokenizer.end_of_text] = self._ended or (self.whole and not self._matcher.is_error())
+        ends = [token for token in self._tokenizer.ends if token < len(found)]
+        found[ends] = self._ended or (self.whole and not self._matcher.is_error())
         return found
 
     def take(self, token: int) -> None:
         """Adds a token that is allowed; what follows the end is ignored."""
         if not self._ended:
-            self._ended = token == self._tokenizer.end_of_text
-            self._matcher.consume_token(token)
+            self._ended = token in self._tokenizer.ends
+            self._matcher.consume_token(self._tokenizer.end_of_text if self._ended else token)
 
     def require(self, found: Continuation) -> None:
         """Raises AtinukeError where the text is not what was held to the language, letter by letter."""

@@ -62,7 +62,7 @@ def generate(
         with torch.inference_mode():
             step = compile_step(model) if compiled else None
             if settings.beams > 1:
-                found = search(model, begun, given, settings, tokenizer.end_of_text, step, guiding)
+                found = search(model, begun, given, settings, tokenizer.ends, step, guiding)
                 written = [
                     _searched(number, texts, encoded[number], tokenizer, settings, on_text)
                     for number, texts in enumerate(found)

@@ -38,8 +38,8 @@ NEW_TOKENS = 256  # where a task does not say, as for the harness's own models
 class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known where it is not installed
     """A run, or a model folder, as the harness asks for it: `batch_size` rows at a time.
 
-    Texts begin with the end of text where nothing stands before what is scored, as they do for the harness's own
-    models of this kind.
+    Where nothing stands before what is scored, the model's beginning of text does, or its end of text where it has
+    none, as for the harness's own models of this kind.
 
     Raises:
         AtinukeError: it writes no texts, or reads something beside them.
@@ -55,6 +55,7 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
                 fix="name a decoder",
             )
         self._set(found.model.to(device or "cpu"), found.tokenizer, found.context, run, batch_size)
+        self._prefix = found.prefix
 
     @classmethod
     def of(
@@ -72,11 +73,16 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
         self.model, self.encoder, self.max_length = model.eval(), tokenizer, context
         self.batch_size = int(batch_size)
         self._name = name
+        self._prefix = tokenizer.end_of_text
         self._device = next(model.parameters()).device
 
     @property
     def eot_token_id(self) -> int:
         return self.encoder.end_of_text
+
+    @property
+    def prefix_token_id(self) -> int:
+        return self._prefix
 
     @property
     def tokenizer_name(self) -> str:
@@ -125,7 +131,7 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
                     fix="ask for less by `max_gen_toks`",
                 )
             # As for the harness's own models, what is too long loses its beginning; nothing at all begins a text.
-            prompts = {n: self.tok_encode(requests[n].args[0])[-room:] or [self.eot_token_id] for n in numbers}
+            prompts = {n: self.tok_encode(requests[n].args[0])[-room:] or [self.prefix_token_id] for n in numbers}
             order = sorted(numbers, key=lambda number: -len(prompts[number]))
             for start in range(0, len(order), self.batch_size):
                 some = order[start : start + self.batch_size]

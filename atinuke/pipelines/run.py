@@ -17,7 +17,13 @@ from atinuke.pipelines.base import base_of
 from atinuke.pipelines.feed_text import require_text
 from atinuke.pipelines.fields import Chat
 from atinuke.pipelines.part import part
-from atinuke.pipelines.pretrained.folder import begin_of_text, end_of_text, is_model_folder
+from atinuke.pipelines.pretrained.folder import (
+    begin_of_text,
+    end_of_text,
+    ends_of_text,
+    is_model_folder,
+    prefix_of_text,
+)
 from atinuke.pipelines.pretrained.opening import from_pretrained
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.tokenizer import Tokenizer
@@ -47,12 +53,13 @@ class Trained:
 class Run(Trained):
     """A model that writes texts; `context` is the longest that the graph reads, in tokens, and `given` are the inputs
     that the text depends on, such as the source of an encoder-decoder. Its texts were trained with the tokens `begin`
-    in front."""
+    in front; where there are none, a text whose likelihood is asked stands behind the token `prefix`."""
 
     tokenizer: Tokenizer
     context: int
     given: tuple[str, ...]
     begin: tuple[int, ...]
+    prefix: int
 
 
 def open_model(folder: Path) -> Trained:
@@ -108,16 +115,20 @@ def writer(found: Trained, folder: Path) -> Run:
     given = _given(found.checked)
     if found.end_of_text is None:
         raise fail("has no tokenizer", where=str(folder), fix="use a run that was trained on texts")
-    tokenizer = Tokenizer.load(folder / TOKENIZER, found.end_of_text)
+    ends = ends_of_text(folder) if found.made is None else ()
+    tokenizer = Tokenizer.load(folder / TOKENIZER, found.end_of_text, ends)
+    prefix = tokenizer.end_of_text
     length = found.checked.body.inputs["input_ids"].shape[1]
     context = int(length.subs({dims.axis(name): axis.high for name, axis in found.checked.graph.axes.items()}))
     if found.made is None:
         begin = begin_of_text(folder)
+        if (told := prefix_of_text(folder, tokenizer.special)) is not None:
+            prefix = told
     else:
         rows = found.made.rows
         talks = rows is not None and any(isinstance(field, Chat) for field in rows.fields.values())
         begin = (tokenizer.end_of_text,) if rows is not None and not talks else ()
-    return Run(**vars(found), tokenizer=tokenizer, context=context, given=given, begin=begin)
+    return Run(**vars(found), tokenizer=tokenizer, context=context, given=given, begin=begin, prefix=prefix)
 
 
 def _given(checked: CheckedGraph) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from atinuke.runtime.text import Continuation, OnText
 
 def talker(run: Run, folder: Path) -> tuple[Run, Template]:
     """The chat template of a run or of a model folder, and the run with the token that this puts behind an answer as
-    the end of its texts.
+    the end of its texts, beside those that it had.
 
     Raises:
         AtinukeError: it has no chat template, or a wrong one.
@@ -28,7 +28,8 @@ def talker(run: Run, folder: Path) -> tuple[Run, Template]:
         raise fail("knows no conversations", what, where=str(folder), fix="train it on some, or give prompts alone")
     template = templates[0] if templates else Template.load(folder)
     end = template.end(run.tokenizer)
-    return replace(run, tokenizer=Tokenizer(run.tokenizer.content, end), end_of_text=end), template
+    tokenizer = Tokenizer(run.tokenizer.content, end, ends=run.tokenizer.ends)
+    return replace(run, tokenizer=tokenizer, end_of_text=end), template
 
 
 def answers(

@@ -60,7 +60,7 @@ class Row:
         self, number: int, prompt: Sequence[int], tokenizer: Tokenizer, stops: Sequence[str], on_text: OnText | None
     ) -> None:
         self.number = number
-        self.end_of_text = tokenizer.end_of_text
+        self.ends = tokenizer.ends
         self.stops = stops
         self.on_text = on_text
         self.tokens: list[int] = []
@@ -81,7 +81,7 @@ class Row:
                 "the model's logits are not numbers",
                 fix="check the weights (training that diverged?), or use a wider dtype",
             )
-        if token == self.end_of_text:
+        if token in self.ends:
             self.finish("end_of_text")
         else:
             self.tokens.append(token)

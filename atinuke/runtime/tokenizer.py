@@ -31,13 +31,19 @@ class Tokenizer:
     truncation, padding and added special tokens, which the file may ask for, are left out.
 
     `content` is the file's text, `end_of_text` the special token that ends a document (the format does not say which
-    one it is), `where` is named in errors.
+    one it is), `where` is named in errors. `ends` are further tokens at which a model may stop.
 
     Raises:
         AtinukeError: this is no tokenizer, or it has no token `end_of_text`.
     """
 
-    def __init__(self, content: str, end_of_text: str = END_OF_TEXT, where: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        content: str,
+        end_of_text: str = END_OF_TEXT,
+        where: str | Path | None = None,
+        ends: Iterable[int] = (),
+    ) -> None:
         where = str(where) if where else None
         self.content = content
         """The text of the file."""
@@ -55,6 +61,8 @@ class Tokenizer:
         """The special tokens, which no text gives."""
         self.end_of_text: int = special[end_of_text]
         """The token that ends a document."""
+        self.ends: tuple[int, ...] = tuple(dict.fromkeys([self.end_of_text, *ends]))
+        """All tokens at which what is written ends, that one first."""
         self.vocab_size: int = 1 + max(tokens)
         """One more than the largest token: what an embedding needs (a vocabulary may have gaps)."""
         canonical = json.dumps([self._config, end_of_text], sort_keys=True)
@@ -65,7 +73,7 @@ class Tokenizer:
             raise fail("cannot be read here", told, where=where, fix="pip install 'atinuke[tokenizers]'")
 
     @classmethod
-    def load(cls, path: str | Path, end_of_text: str = END_OF_TEXT) -> Self:
+    def load(cls, path: str | Path, end_of_text: str = END_OF_TEXT, ends: Iterable[int] = ()) -> Self:
         """Reads any `tokenizer.json`.
 
         Raises:
@@ -81,7 +89,7 @@ class Tokenizer:
         except (OSError, ValueError) as error:
             what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
             raise fail(what, where=str(path), fix="name a tokenizer.json") from None
-        return cls(content, end_of_text, path)
+        return cls(content, end_of_text, path, ends)
 
     def save(self, path: str | Path) -> None:
         """Writes the file as it was read or trained, whole or not at all.

@@ -70,7 +70,7 @@ def found(
 ) -> list[list[Found]]:
     wanted = Settings.read(temperature=0, max_new_tokens=LONGEST, beams=beams, **settings)
     with torch.inference_mode():
-        return search(model, prompts, {"mood": moods}, wanted, END)
+        return search(model, prompts, {"mood": moods}, wanted, [END])
 
 
 def best(model: Moody, prompts: Sequence[Sequence[int]], moods: Tensor, beams: int) -> list[list[int]]:
@@ -123,7 +123,7 @@ def test_prompts_of_different_lengths_are_searched_as_transformers_does(beams: i
 
     def mine(end: int) -> list[list[Found]]:
         with torch.inference_mode():
-            return search(ours, prompts, {}, settings, end)
+            return search(ours, prompts, {}, settings, [end])
 
     written = Counter(token for texts in mine(gpt2.BYTES.end_of_text) for one in texts for token in one.tokens[2:])
     end = written.most_common(1)[0][0]  # ends some texts early and others not at all
@@ -153,7 +153,7 @@ def test_prompts_of_different_lengths_are_searched_as_transformers_does(beams: i
 
 
 def test_only_a_text_among_the_likeliest_is_laid_aside_when_it_ends() -> None:
-    row = Search(Settings(temperature=0, beams=2, best=2, length_penalty=0.0), END, None)
+    row = Search(Settings(temperature=0, beams=2, best=2, length_penalty=0.0), [END], None)
     row.advance([(-1.0, 0, 0), (-2.0, 0, END), (-3.0, 0, END), (-4.0, 0, 1)], last=False)
     assert [one.tokens for one in row.going] == [(0,), (1,)]
     assert row.found() == [Found((END,), -2.0)]

@@ -57,7 +57,16 @@ def run() -> Run:
     recipe = Recipe.model_construct(graph=GraphChoice(use="x"), rows=data, tokenizer=TokenizerChoice(vocab_size=257))
     end = recipe.tokenizer.end_of_text
     return Run(
-        recipe, checked, model.eval(), "0", end, BYTES, 1024, ("source_ids", "source_mask"), (BYTES.end_of_text,)
+        recipe,
+        checked,
+        model.eval(),
+        "0",
+        end,
+        BYTES,
+        1024,
+        ("source_ids", "source_mask"),
+        (BYTES.end_of_text,),
+        BYTES.end_of_text,
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -90,15 +90,36 @@ def _config(folder: Path) -> Config:
 
 
 def end_of_text(folder: Path) -> str | None:
-    """The special token that ends a text of the model in a folder; None where it has no tokenizer, or none is named."""
+    """The special token that ends a text of the model in a folder, the first where there are several; None where it has
+    no tokenizer, or none is named."""
     if not (folder / TOKENIZER).is_file():
         return None
+    added = read_json(folder / TOKENIZER).get("added_tokens") or []
+    names = {token.get("id"): str(token.get("content")) for token in added if token.get("special")}
+    return next((names[number] for number in ends_of_text(folder) if number in names), None)
+
+
+def ends_of_text(folder: Path) -> tuple[int, ...]:
+    """All tokens at which the model in a folder stops, such as Llama 3's ends of a text, a message and a turn."""
     generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
     found = generation.get("eos_token_id", _config(folder).huggingface.get("eos_token_id"))
-    number = found[0] if isinstance(found, list) and found else found
-    added = read_json(folder / TOKENIZER).get("added_tokens") or []
-    names = [token.get("content") for token in added if token.get("id") == number and token.get("special")]
-    return str(names[0]) if names else None
+    return tuple(one for one in (found if isinstance(found, list) else [found]) if type(one) is int)
+
+
+def prefix_of_text(folder: Path, special: Mapping[str, int]) -> int | None:
+    """The token behind which the model in a folder is asked how likely a text is: the beginning of text that its
+    tokenizer's files name, or else their end of text, as in lm-evaluation-harness; None where they name neither.
+    `special` are the tokenizer's tokens."""
+    named: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        said = read_json(folder / name) if (folder / name).is_file() else {}
+        named |= {key: said[key] for key in ("bos_token", "eos_token") if said.get(key)}
+    for token in (named.get("bos_token"), named.get("eos_token")):
+        content = token.get("content") if isinstance(token, dict) else token
+        if isinstance(content, str) and content in special:
+            return special[content]
+    number = _config(folder).huggingface.get("bos_token_id")
+    return number if number in special.values() else None
 
 
 def begin_of_text(folder: Path) -> tuple[int, ...]:

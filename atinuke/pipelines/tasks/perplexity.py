@@ -26,7 +26,8 @@ class Perplexity(Untrained):
     """Texts as `data` of a recipe reads them: .txt, JSON lines with the text in `field`, Parquet; `split` says whether
     a .txt file is one text or a paragraph is.
 
-    A text begins behind the token that ends texts, whose own probability does not count. One that is longer than the
+    A text begins behind the token that begins texts, or where the model has none the one that ends them, whose own
+    probability does not count. One that is longer than the
     model reads, or than `length`, is read in windows that begin `stride` tokens apart (half a window, unless given), so
     that every token but those of the first window is told from at least a window less the stride. All tokens count
     once.
@@ -55,7 +56,7 @@ class Perplexity(Untrained):
         if found.given:
             what = "reads something beside its texts"
             raise fail(what, f"it needs: {', '.join(found.given)}", where=str(folder), fix="name a decoder")
-        begin = found.begin or (found.tokenizer.end_of_text,)
+        begin = found.begin or (found.prefix,)
         window = min(self.length, found.context)
         told = []
         for item in track(items, "measuring", console=console, transient=True):

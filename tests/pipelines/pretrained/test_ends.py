@@ -1,0 +1,123 @@
+"""Where texts begin and end: several ends of text, as Llama 3 has, and what stands before a text that is scored."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from atinuke.core.errors import AtinukeError
+from atinuke.pipelines.deploy import open_subject
+from atinuke.pipelines.evaluate_task import evaluate_task
+from atinuke.pipelines.generate import generate
+from atinuke.pipelines.pretrained.huggingface import convert
+from atinuke.pipelines.run import open_run
+from atinuke.pipelines.sampling import Settings
+from atinuke.pipelines.talk import answers, talker
+from tests.pipelines import chats
+
+BEGIN, END, TURN = (chats.BYTES.special[name] for name in ("<|begin_of_text|>", "<|endoftext|>", "<|eot_id|>"))
+TEXTS = ["A", "Ọ̀rọ̀ yìí", "x" * 40, "the same"]
+LONGEST, NEW = 128, 16
+
+
+def rows(model: transformers.LlamaForCausalLM, ends: list[int], beams: int = 1) -> list[list[int]]:
+    """What transformers writes behind each text, up to an end of text."""
+    found = []
+    for text in TEXTS:
+        prompt = torch.tensor([chats.BYTES.encode(text)])
+        ways = {"max_new_tokens": NEW, "do_sample": False, "num_beams": beams, "early_stopping": False}
+        ids = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), eos_token_id=ends, pad_token_id=END, **ways
+        )
+        new = ids[0, prompt.shape[1] :].tolist()
+        found.append(new[: next((at for at, token in enumerate(new) if token in ends), len(new))])
+    return found
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[transformers.LlamaForCausalLM, list[int], Path]:
+    """A model, the tokens that it stops at, two of which it writes, and its model folder."""
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(3)
+    config = transformers.LlamaConfig(
+        vocab_size=chats.BYTES.vocab_size,
+        hidden_size=32,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        intermediate_size=40,
+        max_position_embeddings=LONGEST,
+        initializer_range=0.4,
+        bos_token_id=BEGIN,
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    free = rows(model, [TURN])
+    written = Counter(token for row in free for token in {*row[2:]} - {*row[:2]})
+    ends = [TURN, *(token for token, _ in written.most_common(2))]
+    model.config.eos_token_id = model.generation_config.eos_token_id = ends
+    model.save_pretrained(folder / "theirs")
+    chats.BYTES.save(folder / "theirs/tokenizer.json")
+    (folder / "theirs/tokenizer_config.json").write_text(json.dumps(chats.NAMED))
+    (folder / "theirs/chat_template.jinja").write_text(chats.LLAMA3)
+    convert(folder / "theirs", folder / "ours")
+    return model, ends, folder / "ours"
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_any_of_several_ends_of_text_ends_it(
+    llama: tuple[transformers.LlamaForCausalLM, list[int], Path], beams: int
+) -> None:
+    model, ends, folder = llama
+    run = open_run(folder)
+    assert run.tokenizer.ends == tuple(ends)
+    settings = Settings(temperature=0, max_new_tokens=NEW, beams=beams)
+    found = generate(run.model, run.tokenizer, TEXTS, settings, run.context)
+    assert [list(one.tokens) for one in found] == rows(model, ends, beams)
+    assert {len(one.tokens) for one in found} != {NEW}
+    if beams == 1:  # each of the two ends a text
+        free = rows(model, [TURN])
+        assert {row[len(one.tokens)] for row, one in zip(free, found, strict=True) if len(one.tokens) < NEW} >= {
+            *ends[1:]
+        }
+
+
+def test_an_answer_ends_with_any_of_them_too(llama: tuple[transformers.LlamaForCausalLM, list[int], Path]) -> None:
+    model, ends, folder = llama
+    run, template = talker(open_run(folder), folder)
+    tokenizer = chats.theirs("llama3")
+    asked = [[{"role": "user", "content": text}] for text in TEXTS]
+    found = answers(run, template, asked, Settings(temperature=0, max_new_tokens=NEW))
+    for messages, one in zip(asked, found, strict=True):
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")
+        ids = prompt["input_ids"]
+        new = model.generate(ids, max_new_tokens=NEW, do_sample=False, pad_token_id=END)[0, ids.shape[1] :].tolist()
+        assert list(one.tokens) == new[: next((at for at, token in enumerate(new) if token in ends), NEW)]
+    assert "end_of_text" in {one.reason for one in found}
+
+
+def test_a_bundle_that_would_stop_at_one_of_them_alone_is_refused(
+    llama: tuple[transformers.LlamaForCausalLM, list[int], Path],
+) -> None:
+    with pytest.raises(AtinukeError, match="end with any of several tokens, which a bundle cannot say yet"):
+        open_subject(str(llama[2]))
+
+
+@pytest.mark.parametrize(
+    ("named", "prefix"), [(chats.NAMED, BEGIN), ({"eos_token": "<|endoftext|>"}, END), ({}, BEGIN)]
+)
+def test_a_text_that_is_scored_stands_behind_the_beginning_of_text(
+    llama: tuple[transformers.LlamaForCausalLM, list[int], Path], tmp_path: Path, named: dict[str, str], prefix: int
+) -> None:
+    model, _, folder = llama
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
+    (tmp_path / "text.txt").write_text(TEXTS[1])
+    evaluate_task(folder, "perplexity", [tmp_path / "text.txt"], output=tmp_path / "out")
+    tokens = [prefix, *chats.BYTES.encode(TEXTS[1])]
+    with torch.inference_mode():
+        scores = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    wanted = -sum(scores[at, token].item() for at, token in enumerate(tokens[1:]))
+    item = json.loads((tmp_path / "out/items.jsonl").read_text())
+    assert item["prediction"]["nats"] == pytest.approx(wanted, abs=1e-3)
