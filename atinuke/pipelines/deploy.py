@@ -120,12 +120,9 @@ def _text(run: Trained, folder: Path) -> Text | None:
     assert run.end_of_text is not None
     if run.made is None:
         require_language(folder)
-    if len(found.tokenizer.ends) > 1:
-        what = "has texts that end with any of several tokens, which a bundle cannot say yet"
-        told = f"they end with {list(found.tokenizer.ends)}"
-        raise fail(what, told, where=str(folder), fix="generate from it as it is")
-    ends = found.begin == (found.tokenizer.end_of_text,)
-    return Text(run.end_of_text, found.context, found.begin if found.begin and not ends else ends)
+    end, *more = found.tokenizer.ends
+    begins = found.begin == (end,)
+    return Text(run.end_of_text, found.context, found.begin if found.begin and not begins else begins, tuple(more))
 
 
 def _fields(run: Trained) -> dict[str, dict[str, Any]]:

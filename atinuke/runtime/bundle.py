@@ -37,12 +37,13 @@ FILES = (CONFIG, GRAPH, WEIGHTS, TOKENIZER, PARITY, CARD)
 
 @dataclass(frozen=True)
 class Text:
-    """How the model's texts are written: the tokenizer's end of text, the longest text in tokens, and whether a text
-    begins with an end of text, or which other tokens it begins with."""
+    """How the model's texts are written: the tokenizer's end of text, the longest text in tokens, whether a text
+    begins with an end of text, or which other tokens it begins with, and further tokens that end it."""
 
     end_of_text: str
     context: int
     begins: bool | tuple[int, ...]
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,16 @@ def read_config(folder: Path) -> Bundle:
 
 
 def _text(value: Value) -> Text:
-    told = value.record("end_of_text", "context", "begins")
+    later = ("ends",) if "ends" in value.mapping() else ()  # older bundles lack it
+    told = value.record("end_of_text", "context", "begins", *later)
     begins = told["begins"]
-    tokens = tuple(one.whole(0) for one in begins.items(1)) if isinstance(begins.data, list) else begins.flag()
-    return Text(told["end_of_text"].text(), told["context"].whole(), tokens)
+    tokens = _tokens(begins, 1) if isinstance(begins.data, list) else begins.flag()
+    ends = _tokens(told["ends"], 0) if later else ()
+    return Text(told["end_of_text"].text(), told["context"].whole(), tokens, ends)
+
+
+def _tokens(value: Value, least: int) -> tuple[int, ...]:
+    return tuple(one.whole(0) for one in value.items(least))
 
 
 def require_layout(bundle: Bundle, lock: Lock) -> None:

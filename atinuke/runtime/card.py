@@ -139,9 +139,10 @@ def _texts(bundle: Bundle) -> Iterable[str]:
         first = bundle.text.begins
         told = f"the tokens {list(first)}" if isinstance(first, tuple) else end
         begins = f" and begins with {told}" if first else ""
+        more = f", or any of the tokens {list(bundle.text.ends)}," if bundle.text.ends else ""
         yield (
             f"Tokens are those of `tokenizer.json`. A text has at most {bundle.text.context:,} of them{begins}; "
-            f"{end} ends it."
+            f"{end}{more} ends it."
         )
 
 

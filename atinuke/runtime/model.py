@@ -111,7 +111,8 @@ class Model:
         told += [field["end_of_text"] for field in self.bundle.fields.values() if field.get("end_of_text")]
         if not told:
             raise fail("the bundle has no tokenizer", where=str(self.bundle.folder), fix="give arrays instead of texts")
-        return Tokenizer.load(self.bundle.folder / TOKENIZER, told[0])
+        ends = self.bundle.text.ends if self.bundle.text else ()
+        return Tokenizer.load(self.bundle.folder / TOKENIZER, told[0], ends)
 
     def read(self, values: Values) -> dict[str, Array]:
         """Texts, and the paths or bytes of files, as the arrays that the first program takes: for each field as many
