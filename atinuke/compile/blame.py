@@ -16,8 +16,9 @@ from atinuke.compile.module import exchange, parts
 from atinuke.compile.programs import Program
 from atinuke.core.checked import CheckedBody, CheckedGraph
 from atinuke.core.errors import Place
+from atinuke.runtime.comparison import differ
 from atinuke.runtime.interface import Port
-from atinuke.runtime.parity import Difference, differ
+from atinuke.runtime.parity import Difference
 from atinuke.runtime.runner import Runner
 
 

@@ -15,23 +15,9 @@ from atinuke.compile.programs import Program
 from atinuke.compile.samples import draw
 from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import AtinukeError
+from atinuke.runtime.comparison import Writing, compare, compare_texts, save_sample, save_writing, write_on
 from atinuke.runtime.interface import BATCH, CAPACITY, Array
-from atinuke.runtime.parity import (
-    CHOICES,
-    ROOM,
-    SAMPLES,
-    STEPS,
-    TEXTS,
-    Call,
-    Difference,
-    Texts,
-    Writing,
-    compare,
-    compare_texts,
-    save_sample,
-    save_writing,
-    write_on,
-)
+from atinuke.runtime.parity import CHOICES, ROOM, SAMPLES, STEPS, TEXTS, Call, Difference, Texts
 from atinuke.runtime.runner import Runner
 
 REAL = "real inputs"

@@ -9,17 +9,8 @@ from typing import Any
 from atinuke.core.errors import fail
 from atinuke.core.names import close
 from atinuke.runtime.bundle import PARITY, Bundle
-from atinuke.runtime.parity import (
-    SAMPLES,
-    TEXTS,
-    Build,
-    Parity,
-    compare,
-    compare_texts,
-    load_sample,
-    load_writing,
-    read_parity,
-)
+from atinuke.runtime.comparison import compare, compare_texts, load_sample, load_writing
+from atinuke.runtime.parity import SAMPLES, TEXTS, Build, Parity, read_parity
 from atinuke.runtime.runner import NotHereError, Runner
 
 NO_SAMPLES = "the bundle holds no samples of it"

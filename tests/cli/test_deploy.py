@@ -11,7 +11,8 @@ import pytest
 from atinuke.cli.deploy import HERE, THERE, _say_parity
 from atinuke.core.errors import Mistake
 from atinuke.runtime.bundle import PARITY
-from atinuke.runtime.parity import SAMPLES, Build, Call, Difference, Parity, save_sample, write_parity
+from atinuke.runtime.comparison import save_sample
+from atinuke.runtime.parity import SAMPLES, Build, Call, Difference, Parity, write_parity
 from atinuke.runtime.runner import NotHereError
 from atinuke.runtime.seal import seal
 from tests.runtime.bundles import MADE, forward_bundle
