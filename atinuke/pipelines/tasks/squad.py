@@ -5,10 +5,8 @@ compete by the sum of the scores of their ends, and a token counts only in the w
 (Devlin et al., 2019). The first position of a window stands for "not here".
 """
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from atinuke.pipelines.objective_labels import Span
 from atinuke.pipelines.scores.score import Score
 from atinuke.pipelines.scores.squad import squad1, squad2
 from atinuke.pipelines.task import LABELS, Array, Item, Positive, Task, Window, in_order
+from atinuke.pipelines.tasks.squad_file import Answer, answers, predicted, questions, text
 
 SPAN = "span"
 ASKED = ("what", "who", "when", "where", "which", "why", "how")
@@ -40,14 +39,6 @@ class Question:
 
     question: str
     context: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A right answer: what it says, and its first character in the text."""
-
-    text: str
-    start: int
 
 
 @dataclass(frozen=True)
@@ -81,8 +72,8 @@ class SQuAD(Task):
     def load(self, file: Path) -> list[Item]:
         items: list[Item] = []
         places: dict[str, str] = {}
-        for title, number, context, where, qa in _questions(file):
-            name, question = (_string(qa, key, where) for key in ("id", "question"))
+        for title, number, context, where, qa in questions(file):
+            name, question = (text(qa, key, where) for key in ("id", "question"))
             if name in places:
                 raise fail(f"has the id `{name}` twice", f"also {places[name]}", where=where)
             places[name] = where
@@ -98,10 +89,8 @@ class SQuAD(Task):
 
     def gold(self, qa: Mapping[str, Any], context: str, where: str) -> tuple[Answer, ...] | None:
         """The right answers; None where the file does not say."""
-        if "answers" not in qa:
-            return None
-        found = tuple(_answer(one, context, where) for one in _list(qa, "answers", where))
-        if not found:
+        found = answers(qa, context, where)
+        if found == ():
             raise fail("has no answer", where=where, fix="use the task squad2 for questions without one")
         return found
 
@@ -180,7 +169,7 @@ class SQuAD(Task):
 
     def predictions(self, file: Path, items: Sequence[Item]) -> list[Any]:
         """A question without a prediction counts 0, as the official script has it."""
-        said = _said(file)
+        said = predicted(file)
         given = [item for item in items if item.id in said]
         found = dict(zip([item.id for item in given], in_order(file, said, given), strict=True))
         return [{"text": found.get(item.id)} for item in items]
@@ -196,9 +185,9 @@ class SQuAD2(SQuAD):
     no_answer: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def gold(self, qa: Mapping[str, Any], context: str, where: str) -> tuple[Answer, ...] | None:
-        if "answers" not in qa:
+        found = answers(qa, context, where)
+        if found is None:
             return None
-        found = tuple(_answer(one, context, where) for one in _list(qa, "answers", where))
         impossible = qa.get("is_impossible", False)
         if not isinstance(impossible, bool) or impossible == bool(found):
             told = f"is_impossible is {impossible!r:.40}, and there are {len(found)} answers"
@@ -218,7 +207,7 @@ class SQuAD2(SQuAD):
         return squad2(*_sides(items, predictions)).scores
 
     def predictions(self, file: Path, items: Sequence[Item]) -> list[Any]:
-        return [{"text": text} for text in in_order(file, _said(file), items)]
+        return [{"text": text} for text in in_order(file, predicted(file), items)]
 
     def files(self, items: Sequence[Item], predictions: Sequence[Any]) -> dict[str, str]:
         chances = {item.id: one["no_answer"] for item, one in zip(items, predictions, strict=True)}
@@ -268,73 +257,5 @@ def _sides(items: Sequence[Item], predictions: Sequence[Any]) -> tuple[dict[str,
     return right, {name: text for name, text in said.items() if text is not None}
 
 
-def _said(file: Path) -> dict[str, str]:
-    """The answers of a file, by id."""
-    said = _document(file)
-    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
-        raise fail("is not an object of texts by id", where=str(file), fix="give a file in SQuAD's format")
-    return said
-
-
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def _questions(file: Path) -> Iterator[tuple[str, int, str, str, dict[str, Any]]]:
-    """Title, number of the paragraph, its text, where the question stands, and the question."""
-    document = _document(file)
-    for i, article in enumerate(_list(document, "data", str(file))):
-        at = f"{file} data[{i}]"
-        title = article.get("title", "") if isinstance(article, dict) else ""
-        for j, paragraph in enumerate(_list(article, "paragraphs", at)):
-            within = f"{at}.paragraphs[{j}]"
-            context = _string(paragraph, "context", within)
-            for k, qa in enumerate(_list(paragraph, "qas", within)):
-                yield str(title), j, context, f"{within}.qas[{k}]", qa
-
-
-def _document(file: Path) -> Any:
-    try:
-        raw = file.read_bytes()
-        return json.loads(gzip.decompress(raw) if file.suffix == ".gz" else raw)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise fail("is not a whole gzip file", str(error), where=str(file), fix="copy it again") from None
-    except OSError as error:
-        raise fail(f"cannot be read: {error.strerror or error}", where=str(file)) from None
-    except (ValueError, RecursionError) as error:
-        raise fail("is not JSON, or not all of it", str(error), where=str(file)) from None
-
-
-def _list(value: Any, key: str, where: str) -> list[Any]:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, list):
-        raise fail(f"has no list `{key}`", _has(value, key), where=where, fix="give a file in SQuAD's format")
-    return found
-
-
-def _string(value: Any, key: str, where: str) -> str:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, str):
-        raise fail(f"has no text `{key}`", _has(value, key), where=where, fix="give a file in SQuAD's format")
-    return found
-
-
-def _has(value: Any, key: str) -> str:
-    """What there is in place of a list or a text."""
-    if not isinstance(value, dict):
-        return f"it is {json.dumps(value):.40}"
-    return f"it is {json.dumps(value[key]):.40}" if key in value else f"it has: {', '.join(value) or 'nothing'}"
-
-
-def _answer(value: Any, context: str, where: str) -> Answer:
-    text = _string(value, "text", where)
-    start = value.get("answer_start")
-    if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start <= len(context) - len(text):
-        told = f"answer_start is {start!r:.40}; the text has {len(context):,} characters"
-        raise fail(f"the answer `{text:.40}` is outside the text", told, where=where)
-    if context[start : start + len(text)] != text:
-        told = f"at {start:,} stands `{context[start : start + len(text)]:.40}`"
-        raise fail(f"the answer `{text:.40}` does not stand where it says", told, where=where)
-    if not text.strip():
-        raise fail("has an empty answer", where=where)
-    return Answer(text, start)
