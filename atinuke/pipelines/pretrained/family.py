@@ -79,10 +79,10 @@ ZEROS = "zeros"
 
 EVERY_MODEL = frozenset(
     """
-    _name_or_path architectures auto_map bos_token_id chunk_size_feed_forward decoder_start_token_id dtype eos_token_id
-    finetuning_task id2label initializer_range is_encoder_decoder label2id model_type num_labels output_attentions
-    output_hidden_states pad_token_id preprocessor problem_type return_dict task_specific_params tokenizer_class
-    torch_dtype torchscript transformers_version use_bfloat16 use_cache
+    _name_or_path _num_labels architectures auto_map bos_token_id chunk_size_feed_forward decoder_start_token_id
+    dtype eos_token_id finetuning_task id2label initializer_range is_encoder_decoder label2id model_type num_labels
+    output_attentions output_hidden_states output_past pad_token_id preprocessor problem_type return_dict
+    task_specific_params tokenizer_class torch_dtype torchscript transformers_version use_bfloat16 use_cache
     """.split()  # noqa: SIM905 - a list literal of these would hide them
 )
 """Keys of config.json that change nothing that is computed."""

@@ -19,6 +19,7 @@ from atinuke.pipelines.pretrained import reading
 from atinuke.pipelines.pretrained.folder import begin_of_text, open_folder
 from atinuke.pipelines.pretrained.huggingface import convert
 from tests.cli.conftest import run  # noqa: F401 - a fixture
+from tests.pipelines.pretrained import test_senses as senses
 from tests.pipelines.pretrained.models import BERT, LABELS, LLAMA, Kind
 from tests.pipelines.pretrained.test_seq2seq import END, SAMPLES, START, T5, WHISPER, small, tokenizer
 
@@ -151,6 +152,17 @@ def test_what_is_read_and_named(kind: Kind, inputs: list[str], names: tuple[str,
     written = None if inputs else "input_ids"
     assert list(reading.fields(tmp_path / "ours", checked, written)) == inputs
     assert reading.classes(tmp_path / "ours", checked) == ({"logits": names} if names else {})
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("ast", ["input_values"]), ("clip", []), ("vit", [])])
+def test_what_of_the_senses_is_read(kind: str, inputs: list[str], tmp_path: Path) -> None:
+    """Sound, but no pictures: transformers scales them in other ways."""
+    senses.small(kind, tmp_path / "theirs")
+    framed("$A", "</s>").save(str(tmp_path / "theirs" / "tokenizer.json"))
+    convert(tmp_path / "theirs", tmp_path / "ours")
+    found = reading.fields(tmp_path / "ours", open_folder(tmp_path / "ours").checked, None)
+    assert list(found) == inputs
+    assert all(field["name"] == "audio" and field["mask"] == "sample_mask" for field in found.values())
 
 
 def test_without_a_tokenizer_arrays_are_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every shipped family against transformers: the same numbers, the same texts, and back without a tensor lost."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +195,18 @@ def test_in_several_files_both_ways(tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(again.state_dict().values(), theirs.state_dict().values(), strict=True)
     )
+
+
+def test_a_config_of_a_hub_is_read(tmp_path: Path) -> None:
+    """What is written into config.json of many old fine-tuned models, and comes back."""
+    ENCODERS["distilbert labels"].save(tmp_path / "theirs")
+    file = tmp_path / "theirs" / "config.json"
+    old = {"finetuning_task": "sst-2", "output_past": True, "_num_labels": 3, "tie_weights_": True}
+    config = {**read_json(file), **old}
+    file.write_text(json.dumps(config))
+    convert(tmp_path / "theirs", tmp_path / "ours")
+    to_huggingface(tmp_path / "ours", tmp_path / "back")
+    assert read_json(tmp_path / "back" / "config.json") == config
 
 
 @pytest.mark.parametrize("name", ["bert masked", "gpt2"])
