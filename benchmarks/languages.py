@@ -162,6 +162,7 @@ class Bench:
             "steps": stage.steps,
             "batch": 32,
             "evaluate_every": stage.steps,
+            "evaluate_batches": 1,  # it is measured afterwards
             "save_every": 100,
             "seed": seed,
         }
