@@ -39,7 +39,7 @@ def files() -> None:
     for name in ("train", "dev"):
         Path(f"litbank/{name}.conll").write_text(columns)
     head = "ID\tText\tPronoun\tPronoun-offset\tA\tA-offset\tA-coref\tB\tB-offset\tB-coref\tURL\n"
-    Path("gap-development.tsv").write_text(f"{head}d\tgood film is it\tit\t13\tfilm\t5\tTRUE\tgood\t0\tFALSE\tx\n")
+    Path("gap-development.tsv").write_text(f"{head}d\tgood film is her\ther\t13\tfilm\t5\tTRUE\tgood\t0\tFALSE\tx\n")
 
 
 def test_the_page_works(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
