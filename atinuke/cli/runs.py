@@ -152,8 +152,9 @@ def generate(
     prompts = prompts or [""]
     streamed = not json and len(prompts) == 1 and best == 1
     on_text = _shown(prompts[0]) if streamed else None
+    begin, muted = opened.begin, opened.muted
     found = go_on(
-        opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled, tensors, opened.begin
+        opened.model, opened.tokenizer, prompts, wanted, opened.context, on_text, compiled, tensors, begin, muted
     )
     _say(prompts, prompts, found, json, streamed)
 

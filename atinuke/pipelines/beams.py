@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from atinuke.pipelines.constrained import Guide, mask
 from atinuke.pipelines.decode import Decoder, Step
-from atinuke.pipelines.sampling import Settings
-from atinuke.runtime.sampling import INVALID
+from atinuke.pipelines.sampling import Settings, mute
+from atinuke.runtime.sampling import INVALID, Muted
 
 NEVER = float("-inf")
 
@@ -83,6 +83,7 @@ def search(
     ends: Sequence[int],
     step: Step | None = None,
     guides: Sequence[Guide] | None = None,
+    muted: Muted | None = None,
 ) -> list[list[Found]]:
     """The best texts of each row, `settings.best` at most, best first.
 
@@ -93,9 +94,9 @@ def search(
     at its present length, no better score than the worst of them; or when it has all its new tokens. So does
     transformers with `early_stopping=False`.
 
-    With `guides`, one for each row, only texts of a language are looked for; where none is found whole, the likeliest
-    beginning is given, or nothing where no text goes on. A row whose logits are not numbers is INVALID and nothing
-    else. Use it under `torch.inference_mode()`.
+    What is `muted` is not written; the likelihood of the rest stays as it is. With `guides`, one for each row, only
+    texts of a language are looked for; where none is found whole, the likeliest beginning is given, or nothing where no
+    text goes on. A row whose logits are not numbers is INVALID and nothing else. Use it under `torch.inference_mode()`.
     """
     beams, rows = settings.beams, len(prompts)
     repeated = [prompt for prompt in prompts for _ in range(beams)]
@@ -110,6 +111,8 @@ def search(
         sums = [[one.sum for one in found.going] + [NEVER] * (beams - len(found.going)) for found in searches]
         for row, wrong in enumerate(likelihood.isnan().flatten(1).any(1).tolist()):
             invalid[row] |= wrong and not searches[row].done
+        if muted:
+            likelihood = mute(likelihood, muted, length - 1)
         if guides:
             some = [[one.guide for one in found.going if one.guide] for found in searches]
             likelihood = likelihood.masked_fill(~mask(some, likelihood.shape[1:]).to(device), NEVER)

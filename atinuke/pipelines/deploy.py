@@ -122,7 +122,8 @@ def _text(run: Trained, folder: Path) -> Text | None:
         require_language(folder)
     end, *more = found.tokenizer.ends
     begins = found.begin == (end,)
-    return Text(run.end_of_text, found.context, found.begin if found.begin and not begins else begins, tuple(more))
+    begin = found.begin if found.begin and not begins else begins
+    return Text(run.end_of_text, found.context, begin, tuple(more), found.muted)
 
 
 def _fields(run: Trained) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,8 @@ from atinuke.core.names import close
 from atinuke.pipelines.beams import Found, search
 from atinuke.pipelines.constrained import Guided, dead_end, guides
 from atinuke.pipelines.decode import Decoder
-from atinuke.pipelines.sampling import Sampler, Settings
+from atinuke.pipelines.sampling import Sampler, Settings, mute
+from atinuke.runtime.sampling import Muted
 from atinuke.runtime.text import Continuation, OnText, Row, misfits, write
 from atinuke.runtime.tokenizer import Tokenizer
 
@@ -28,12 +29,14 @@ def generate(
     compiled: bool = False,
     given: Mapping[str, Tensor] | None = None,
     begin: Sequence[int] | None = None,
+    muted: Muted | None = None,
 ) -> list[Continuation]:
     """Continues each prompt, a text or its tokens, by at most `settings.max_new_tokens` tokens.
 
     `given` is what the model's `prepare` reads, such as the source of an encoder-decoder, a row for each prompt. A text
     begins with the tokens `begin`, so that a prompt may be empty; they count among the tokens of the text. Where none
-    are said it is the tokenizer's end-of-text token for a model that reads anything given, and nothing for others.
+    are said it is the tokenizer's end-of-text token for a model that reads anything given, and nothing for others. What
+    is `muted` is not written.
 
     `model` has `state` and `step`, as a built graph has; `context` is the longest text it reads, in tokens. A row does
     not depend on the others. `on_text(row, text)` gets each piece of text as soon as it is certain: whole characters,
@@ -62,7 +65,7 @@ def generate(
         with torch.inference_mode():
             step = compile_step(model) if compiled else None
             if settings.beams > 1:
-                found = search(model, begun, given, settings, tokenizer.ends, step, guiding)
+                found = search(model, begun, given, settings, tokenizer.ends, step, guiding, muted)
                 written = [
                     _searched(number, texts, encoded[number], tokenizer, settings, on_text)
                     for number, texts in enumerate(found)
@@ -72,7 +75,8 @@ def generate(
                 decoder = Decoder(model, begun, step, given)
                 sampler = Sampler(settings, begun, decoder.device)
                 chosen = Guided(sampler, guiding) if guiding else sampler
-                for _ in write(decoder, chosen, rows, settings.max_new_tokens):
+                said = (lambda logits, step: chosen(mute(logits, muted, step), step)) if muted else chosen
+                for _ in write(decoder, said, rows, settings.max_new_tokens):
                     pass
                 written = [row.continuation() for row in rows]
                 for number, guide in enumerate(guiding or ()):

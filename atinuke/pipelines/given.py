@@ -31,7 +31,7 @@ def answers(run: Run, batch: Mapping[str, Tensor], max_new_tokens: int | None = 
     rows = len(next(iter(given.values()), ()))
     most = run.context - 1 if max_new_tokens is None else max_new_tokens
     settings = Settings(temperature=0, max_new_tokens=most)
-    found = generate(run.model, run.tokenizer, [""] * rows, settings, run.context, given=given)
+    found = generate(run.model, run.tokenizer, [""] * rows, settings, run.context, given=given, muted=run.muted)
     return [continuation.text for continuation in found]
 
 

@@ -21,6 +21,7 @@ from atinuke.pipelines.generate import generate
 from atinuke.pipelines.likelihood import Pair, likelihoods
 from atinuke.pipelines.run import open_run
 from atinuke.pipelines.sampling import Settings
+from atinuke.runtime.sampling import Muted
 from atinuke.runtime.tokenizer import Tokenizer
 
 try:
@@ -55,7 +56,7 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
                 fix="name a decoder",
             )
         self._set(found.model.to(device or "cpu"), found.tokenizer, found.context, run, batch_size)
-        self._prefix = found.prefix
+        self._prefix, self._muted = found.prefix, found.muted
 
     @classmethod
     def of(
@@ -73,7 +74,7 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
         self.model, self.encoder, self.max_length = model.eval(), tokenizer, context
         self.batch_size = int(batch_size)
         self._name = name
-        self._prefix = tokenizer.end_of_text
+        self._prefix, self._muted = tokenizer.end_of_text, Muted()
         self._device = next(model.parameters()).device
 
     @property
@@ -135,9 +136,8 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
             order = sorted(numbers, key=lambda number: -len(prompts[number]))
             for start in range(0, len(order), self.batch_size):
                 some = order[start : start + self.batch_size]
-                written = generate(
-                    self.model, self.encoder, [prompts[n] for n in some], settings, self.max_length, begin=()
-                )
+                asked, muted = [prompts[n] for n in some], self._muted
+                written = generate(self.model, self.encoder, asked, settings, self.max_length, begin=(), muted=muted)
                 found |= {number: one.text for number, one in zip(some, written, strict=True)}
         for number, request in enumerate(requests):
             self.cache_hook.add_partial("generate_until", request.args, found[number])

@@ -22,12 +22,14 @@ from atinuke.pipelines.pretrained.folder import (
     end_of_text,
     ends_of_text,
     is_model_folder,
+    muted_tokens,
     prefix_of_text,
 )
 from atinuke.pipelines.pretrained.opening import from_pretrained
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.train import GRAPH, RECIPE, TOKENIZER
+from atinuke.runtime.sampling import Muted
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ class Trained:
 class Run(Trained):
     """A model that writes texts; `context` is the longest that the graph reads, in tokens, and `given` are the inputs
     that the text depends on, such as the source of an encoder-decoder. Its texts were trained with the tokens `begin`
-    in front; where there are none, a text whose likelihood is asked stands behind the token `prefix`."""
+    in front; where there are none, a text whose likelihood is asked stands behind the token `prefix`. What is
+    `muted` it does not write."""
 
     tokenizer: Tokenizer
     context: int
     given: tuple[str, ...]
     begin: tuple[int, ...]
     prefix: int
+    muted: Muted
 
 
 def open_model(folder: Path) -> Trained:
@@ -117,18 +121,20 @@ def writer(found: Trained, folder: Path) -> Run:
         raise fail("has no tokenizer", where=str(folder), fix="use a run that was trained on texts")
     ends = ends_of_text(folder) if found.made is None else ()
     tokenizer = Tokenizer.load(folder / TOKENIZER, found.end_of_text, ends)
-    prefix = tokenizer.end_of_text
+    prefix, muted = tokenizer.end_of_text, Muted()
     length = found.checked.body.inputs["input_ids"].shape[1]
     context = int(length.subs({dims.axis(name): axis.high for name, axis in found.checked.graph.axes.items()}))
     if found.made is None:
-        begin = begin_of_text(folder)
+        begin, muted = begin_of_text(folder), Muted(*muted_tokens(folder))
         if (told := prefix_of_text(folder, tokenizer.special)) is not None:
             prefix = told
     else:
         rows = found.made.rows
         talks = rows is not None and any(isinstance(field, Chat) for field in rows.fields.values())
         begin = (tokenizer.end_of_text,) if rows is not None and not talks else ()
-    return Run(**vars(found), tokenizer=tokenizer, context=context, given=given, begin=begin, prefix=prefix)
+    return Run(
+        **vars(found), tokenizer=tokenizer, context=context, given=given, begin=begin, prefix=prefix, muted=muted
+    )
 
 
 def _given(checked: CheckedGraph) -> tuple[str, ...]:

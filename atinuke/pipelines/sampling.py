@@ -8,7 +8,7 @@ from torch import Tensor
 
 from atinuke.core.errors import Mistake
 from atinuke.runtime import sampling
-from atinuke.runtime.sampling import INVALID, draws, number, text_table, texts, whole
+from atinuke.runtime.sampling import INVALID, Muted, draws, number, text_table, texts, whole
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,12 @@ class Settings(sampling.Settings):
 
 
 settings = Settings.read
+
+
+def mute(scores: Tensor, muted: Muted, step: int) -> Tensor:
+    """Minus infinity in `scores[..., vocab_size]` for what may not be the new token number `step`, from 0."""
+    there = torch.tensor(muted.at(step, scores.shape[-1]), dtype=torch.int64, device=scores.device)
+    return scores.index_fill(-1, there, float("-inf"))
 
 
 def penalise(logits: Tensor, text: Tensor, penalty: float) -> Tensor:

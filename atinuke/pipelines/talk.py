@@ -46,4 +46,7 @@ def answers(
         AtinukeError: see `Template.prompt` and `generate`.
     """
     prompts = [template.prompt(messages, run.tokenizer) for messages in conversations]
-    return generate(run.model, run.tokenizer, prompts, settings, run.context, on_text, compiled, begin=run.begin)
+    begin, muted = run.begin, run.muted
+    return generate(
+        run.model, run.tokenizer, prompts, settings, run.context, on_text, compiled, begin=begin, muted=muted
+    )

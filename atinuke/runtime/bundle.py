@@ -13,7 +13,7 @@ README.md              a card
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from atinuke.runtime.interface import Axes, Interface
 from atinuke.runtime.lock import FORMAT, Lock, check_files
 from atinuke.runtime.parity import SAMPLES
 from atinuke.runtime.runner import Runner
+from atinuke.runtime.sampling import Muted
 from atinuke.runtime.strict import Value, read_json, require_format
 
 CONFIG, GRAPH, WEIGHTS, TOKENIZER = "config.json", "graph.yaml", "model.safetensors", "tokenizer.json"
@@ -38,12 +39,14 @@ FILES = (CONFIG, GRAPH, WEIGHTS, TOKENIZER, PARITY, CARD)
 @dataclass(frozen=True)
 class Text:
     """How the model's texts are written: the tokenizer's end of text, the longest text in tokens, whether a text
-    begins with an end of text, or which other tokens it begins with, and further tokens that end it."""
+    begins with an end of text, or which other tokens it begins with, further tokens that end it, and those that are
+    not written."""
 
     end_of_text: str
     context: int
     begins: bool | tuple[int, ...]
     ends: tuple[int, ...] = ()
+    muted: Muted = field(default_factory=Muted)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def write_config(bundle: Bundle) -> None:
         "name": bundle.name,
         "axes": {name: list(axis) for name, axis in bundle.axes.items()},
         "programs": {name: plain(interface) for name, interface in bundle.programs.items()},
-        "text": vars(bundle.text) if bundle.text else None,
+        "text": asdict(bundle.text) if bundle.text else None,
         "fields": {name: dict(field) for name, field in bundle.fields.items()},
         "classes": {name: list(names) for name, names in bundle.classes.items()},
         "builds": list(bundle.builds),
@@ -145,12 +148,14 @@ def read_config(folder: Path) -> Bundle:
 
 
 def _text(value: Value) -> Text:
-    later = ("ends",) if "ends" in value.mapping() else ()  # older bundles lack it
+    later = [key for key in ("ends", "muted") if key in value.mapping()]  # older bundles lack them
     told = value.record("end_of_text", "context", "begins", *later)
     begins = told["begins"]
     tokens = _tokens(begins, 1) if isinstance(begins.data, list) else begins.flag()
-    ends = _tokens(told["ends"], 0) if later else ()
-    return Text(told["end_of_text"].text(), told["context"].whole(), tokens, ends)
+    ends = _tokens(told["ends"], 0) if "ends" in told else ()
+    muted = told["muted"].record("always", "first") if "muted" in told else {}
+    never = Muted(**{key: _tokens(one, 0) for key, one in muted.items()})
+    return Text(told["end_of_text"].text(), told["context"].whole(), tokens, ends, never)
 
 
 def _tokens(value: Value, least: int) -> tuple[int, ...]:

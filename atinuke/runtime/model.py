@@ -16,7 +16,7 @@ from atinuke.runtime.ctc import BLANK, collapsed
 from atinuke.runtime.generate import Decoder, require_given
 from atinuke.runtime.interface import CAPACITY, Array
 from atinuke.runtime.runner import Runner
-from atinuke.runtime.sampling import Sampler, Settings
+from atinuke.runtime.sampling import Muted, Sampler, Settings, mute
 from atinuke.runtime.text import Continuation, OnText, Row, misfits, write
 from atinuke.runtime.tokenizer import Tokenizer
 
@@ -214,8 +214,9 @@ class Model:
         rows = [Row(i, prompt, self.tokenizer, settings.stop, on_text) for i, prompt in enumerate(encoded)]
         if not rows:
             return rows, iter(())
-        decoder = Decoder(self.runner, begun, given)
-        return rows, write(decoder, Sampler(settings, begun), rows, settings.max_new_tokens)
+        decoder, sampler, muted = Decoder(self.runner, begun, given), Sampler(settings, begun), self._text().muted
+        chosen = lambda logits, step: sampler(mute(logits, muted, step), step)  # noqa: E731
+        return rows, write(decoder, chosen if muted != Muted() else sampler, rows, settings.max_new_tokens)
 
     def _text(self) -> Text:
         if not self.writes or self.bundle.text is None:

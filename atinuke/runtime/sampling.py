@@ -178,6 +178,25 @@ def shape(logits: Logits, text: Tokens | None, settings: Settings) -> Logits:
     return logits
 
 
+@dataclass(frozen=True)
+class Muted:
+    """Tokens that a model never writes, and tokens that it does not begin with, as Whisper's are told."""
+
+    always: tuple[int, ...] = ()
+    first: tuple[int, ...] = ()
+
+    def at(self, step: int, vocab_size: int) -> list[int]:
+        """What may not be the new token number `step`, from 0."""
+        return [token for token in {*self.always, *(self.first if step == 0 else ())} if token < vocab_size]
+
+
+def mute(logits: Logits, muted: Muted, step: int) -> Logits:
+    """Minus infinity in `logits[batch, vocab_size]` for what may not be the new token number `step`."""
+    changed = logits.copy()
+    changed[..., muted.at(step, logits.shape[-1])] = -np.inf
+    return changed
+
+
 class Sampler:
     """Chooses the next token of each row of a batch; see `draws` for what the choice depends on."""
 

@@ -19,7 +19,7 @@ from atinuke.pipelines.given import answers, read_given
 from atinuke.pipelines.recipe import GraphChoice, Recipe, RowsData
 from atinuke.pipelines.recipe import Tokenizer as TokenizerChoice
 from atinuke.pipelines.run import Run
-from atinuke.pipelines.sampling import Settings
+from atinuke.pipelines.sampling import Muted, Settings
 from atinuke.pipelines.tokenizer import Tokenizer
 
 BYTES = Tokenizer.train([], 257)  # every token is a byte, and one more ends a text
@@ -67,6 +67,7 @@ def run() -> Run:
         ("source_ids", "source_mask"),
         (BYTES.end_of_text,),
         BYTES.end_of_text,
+        Muted(),
     )
 
 

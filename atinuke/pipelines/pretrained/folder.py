@@ -180,6 +180,17 @@ def _generation(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value is not None}
 
 
+def muted_tokens(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens that the model in a folder never writes, and those that it does not begin with: Whisper's
+    `suppress_tokens` and `begin_suppress_tokens`."""
+    said = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else _config(folder).huggingface
+    always, first = (
+        tuple(one for one in said.get(key) or () if type(one) is int and one >= 0)
+        for key in ("suppress_tokens", "begin_suppress_tokens")
+    )
+    return always, first
+
+
 def structure(checked: CheckedGraph) -> str:
     """The same for graphs that differ only in the sizes of dims and axes."""
     bare = replace(checked.graph, dims=frozen(), axes=frozen(), name="graph")

@@ -91,6 +91,7 @@ class Written(Untrained):
                 found.context,
                 given=given,
                 begin=found.begin,
+                muted=found.muted,
             )
             said += [one.text.strip() for one in written]
         return said

