@@ -16,6 +16,7 @@ from tests.pipelines.pretrained.models import BERT, GPT2
 from tests.test_imports import ROOT
 
 PAGE = ROOT / "docs" / "pretrained.md"
+SMALL = ["steps=2", "batch=2", "schedule.warmup=0", "data.context=16"]
 TEXTS = ["the cat sat on the mat", "A man plays the guitar. Someone makes music. Stocks fell on Tuesday."]
 
 
@@ -38,6 +39,8 @@ def models_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(transformers.OPTForCausalLM(opt), "opt-125m")
     for folder in ("gpt2", "opt-125m"):
         bytelevel.save(Path(folder, "tokenizer.json"))
+    Path("novels").mkdir()
+    Path("novels/one.txt").write_text("\n\n".join(f"{n} {TEXTS[0]}" for n in range(40)))
     words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -62,11 +65,13 @@ def test_the_page_works(models_of_the_page: None, run, capsys: pytest.CaptureFix
             for line in text.splitlines():
                 program, *arguments = shlex.split(line)
                 assert program == "atinuke"
+                if arguments[0] == "train":
+                    arguments += [f"--set={one}" for one in SMALL]
                 code, out, err = run(*arguments)
                 assert code == 0, f"{line}\n{err}"
                 assert "generate" not in arguments or out.startswith("the cat")
                 done.append(arguments[0])
-    assert done.count("convert") == 4
+    assert (done.count("convert"), done.count("train"), done.count("generate")) == (4, 1, 3)
     for folder, cls in (("gpt2-again", transformers.GPT2LMHeadModel), ("opt-again", transformers.OPTForCausalLM)):
         report = cls.from_pretrained(folder, output_loading_info=True)[1]
         assert not any(report.values()), report

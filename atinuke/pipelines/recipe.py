@@ -25,10 +25,11 @@ from atinuke.core.document import parse, read_text
 from atinuke.core.errors import fail
 from atinuke.core.files import exists, is_file
 from atinuke.pipelines.adapt import Adapt
-from atinuke.pipelines.fields import Chat
+from atinuke.pipelines.fields import Chat, Text
 from atinuke.pipelines.fields import Field as Field_
 from atinuke.pipelines.objective import Objective
 from atinuke.pipelines.objective_text import Causal
+from atinuke.pipelines.pretrained.folder import TOKENIZER, end_of_text, is_model_folder
 from atinuke.pipelines.rows import Source
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.task import Task, Untrained
@@ -165,7 +166,7 @@ class Recipe(Section):
     `task`, which brings its own objective.
 
     It begins with a `graph`, or with the model folder `pretrained` (see docs/pretrained.md): its graph, its weights,
-    and for a task its tokenizer.
+    and its tokenizer where texts are read and the recipe names no other.
 
     One step takes `batch * accumulate` rows (of texts: of `context` tokens) in every process.
 
@@ -203,11 +204,11 @@ class Recipe(Section):
             raise ValueError("must have either `data` or `rows` or `task`")
         if (self.graph is None) == (self.pretrained is None):
             raise ValueError("must have either `graph` or `pretrained`")
-        if self.data and not self.tokenizer:
+        if self.data and not (self.tokenizer or self.pretrained):
             raise ValueError("must have a `tokenizer`: texts are read as tokens")
         if self.data and "data" not in self.objective.reads:
             raise ValueError(f"`objective` {self.objective.name} needs `rows`; it cannot be learnt from `data`")
-        if not self.tokenizer and not self.task and self.objective.needs_tokenizer:
+        if not (self.tokenizer or self.pretrained or self.task) and self.objective.needs_tokenizer:
             raise ValueError(f"`objective` {self.objective.name} needs a `tokenizer`, or name another")
         return self
 
@@ -247,7 +248,26 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         AtinukeError: the file cannot be read, or anything in it or in the overrides is wrong; carries every mistake.
     """
     recipe = _absolute(read(Recipe, parse(read_text(path), str(path)), overrides), path.resolve().parent)
+    recipe = _with_tokenizer(recipe)
     return recipe.model_copy(update={"objective": recipe.task.objective()}) if recipe.task else recipe
+
+
+def _with_tokenizer(recipe: Recipe) -> Recipe:
+    """The recipe with the tokenizer of its pretrained model, where it reads texts by none of its own."""
+    if recipe.tokenizer or recipe.task or not recipe.pretrained:
+        return recipe
+    folder = Path(recipe.pretrained)
+    needed = recipe.data is not None or recipe.objective.needs_tokenizer
+    fields = recipe.rows.fields.values() if recipe.rows else ()
+    reads = needed or any(isinstance(field, Text | Chat) for field in fields)
+    if not reads or not is_model_folder(folder):  # the latter is told where it is opened
+        return recipe
+    if end := end_of_text(folder):
+        return recipe.model_copy(update={"tokenizer": Tokenizer(file=str(folder / TOKENIZER), end_of_text=end)})
+    if needed:
+        what = f"has no `{TOKENIZER}` with a token that ends texts"
+        raise fail(what, where=recipe.pretrained, fix="name a tokenizer: {file: ..., end_of_text: ...}")
+    return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:

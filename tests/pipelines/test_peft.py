@@ -27,6 +27,7 @@ from atinuke.pipelines.peft import PATTERN, called_like, export_adapter, import_
 from atinuke.pipelines.pretrained.folder import open_folder
 from atinuke.pipelines.pretrained.huggingface import convert, to_huggingface
 from atinuke.pipelines.pretrained.opening import from_pretrained
+from atinuke.pipelines.recipe import Tokenizer as TokenizerChoice
 from atinuke.pipelines.recipe import load_recipe
 from atinuke.pipelines.run import open_model
 from atinuke.pipelines.tokenizer import Tokenizer
@@ -342,5 +343,13 @@ def test_a_pretrained_model_goes_on_with_its_own_tokenizer(begun: Path) -> None:
         with pytest.raises(AtinukeError, match="the weights to begin with belong to another tokenizer"):
             train.start(load_recipe(begun / "recipe.yaml"), begun / "run", Console(quiet=True))
         assert not (begun / "run").exists()
-    (begun / "recipe.yaml").write_text(written.replace("{vocab_size: 280}", "{file: model/tokenizer.json}"))
-    assert train.start(load_recipe(begun / "recipe.yaml"), begun / "run", Console(quiet=True))
+    with pytest.raises(AtinukeError, match=r"has no `tokenizer\.json` with a token that ends texts"):
+        load_recipe(begun / "recipe.yaml", ["tokenizer=null"])  # its config.json names no end of text
+    with pytest.raises(AtinukeError, match="is no model folder"):
+        train.start(load_recipe(begun / "recipe.yaml", ["tokenizer=null", "pretrained=hf"]), begun / "run")
+    (begun / "model/generation_config.json").write_text('{"eos_token_id": 0}')
+    recipe = load_recipe(begun / "recipe.yaml", ["tokenizer=null"])
+    assert recipe.tokenizer == TokenizerChoice(file=str(begun / "model/tokenizer.json"))
+    train.start(recipe, begun / "run", Console(quiet=True))
+    assert (begun / "run/tokenizer.json").read_text() == own
+    assert load_recipe(begun / "run/recipe.yaml") == recipe
