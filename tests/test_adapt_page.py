@@ -28,8 +28,10 @@ def files() -> None:
     tiny_bert(Path("bert"))
     convert(Path("bert"), Path("models/minilm"))
     torch.manual_seed(0)
-    transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=260, **GPT2)).save_pretrained("gpt2")
-    tokenizer.Tokenizer.train([TEXT], 260).save(Path("gpt2/tokenizer.json"))
+    bytelevel = tokenizer.Tokenizer.train([TEXT], 260)
+    ends = {"bos_token_id": bytelevel.end_of_text, "eos_token_id": bytelevel.end_of_text}
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=260, **ends, **GPT2)).save_pretrained("gpt2")
+    bytelevel.save(Path("gpt2/tokenizer.json"))
     convert(Path("gpt2"), Path("models/gpt2"))
     Path("texts").mkdir()
     Path("texts/a.txt").write_text(TEXT)
