@@ -93,11 +93,14 @@ def generate(
         typer.Option(help="What to write from, by a field of the run's rows: a text, a file.", metavar="FIELD=VALUE"),
     ] = NONE,
     max_new_tokens: Annotated[int, typer.Option(help="At most so many new tokens.")] = 128,
-    temperature: Annotated[float, typer.Option(help="0 is greedy; 1 draws from the model's own distribution.")] = 0.8,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="0 is greedy; 1 draws from the model's own distribution. 0.8 unless given; 0 for a search."),
+    ] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the so many likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this total.")] = None,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes tokens of the text less likely.")] = 1.0,
-    beams: Annotated[int, typer.Option(help="Search so many texts for the likeliest, at temperature 0.")] = 1,
+    beams: Annotated[int, typer.Option(help="Search so many texts for the likeliest.")] = 1,
     best: Annotated[int, typer.Option(help="Give so many texts of a search.")] = 1,
     length_penalty: Annotated[float, typer.Option(help="Of a search: above 0 for longer texts, below shorter.")] = 1,
     regex: Annotated[str | None, typer.Option(help="Write only what matches this pattern.")] = None,
@@ -124,7 +127,7 @@ def generate(
 
     wanted = settings(
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
+        temperature=(0.8 if beams == 1 else 0.0) if temperature is None else temperature,
         top_k=top_k,
         top_p=top_p,
         repetition_penalty=repetition_penalty,

@@ -125,6 +125,11 @@ def test_the_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (row["text"], len(row["others"])) == ("go", 1)
     assert row["score"] > row["others"][0]["score"]
     assert said(*searched).startswith("go\n\n")
+    alone = CliRunner().invoke(
+        app, ["generate", "run", "--given", "source_ids=go", "--beams", "3"]
+    )  # at no temperature
+    assert (alone.stdout, alone.exit_code) == ("go\n", 0)
+    assert "`beams` search for the likeliest text" in said(*searched, "--temperature", "0.8")
 
 
 def test_the_command_within_a_language(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
