@@ -213,7 +213,6 @@ def test_survives_a_change_of_dtype(name, dtype):
         "loss.regression": two,
         "loss.contrastive": (torch.randn(2, 8), torch.randn(2, 8)),
         "loss.sigmoid_contrastive": (torch.randn(2, 8), torch.randn(2, 8)),
-        "loss.supervised_contrastive": (torch.randn(4, 8), torch.tensor([1, 2, 1, 2])),
         "loss.ctc": (torch.randn(2, 5, 8), torch.randint(7, (2, 2))),
         "metric.accuracy": (torch.randn(2, 5, 8), torch.randint(8, (2, 5))),
         "position.relative": (),
@@ -226,6 +225,7 @@ def test_survives_a_change_of_dtype(name, dtype):
         "head.antecedents": (torch.randn(2, 3, 8), torch.randn(2, 3), spans),
         "loss.mentions": (torch.randn(2, 3), spans, F.pad(spans, (0, 1), value=1)),
         "loss.antecedents": (torch.randn(2, 3, 3), spans, F.pad(spans, (0, 1), value=1)),
+        "loss.supervised_contrastive": (torch.randn(4, 8), torch.tensor([1, 2, 1, 2])),
     }.get(name, (torch.randn(2, 5, 8),))
     outputs = plain(*inputs)
     found = changed(*(part.to(dtype) if part.is_floating_point() else part for part in inputs))
