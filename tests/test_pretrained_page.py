@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import nn
 
 from atinuke.pipelines import tokenizer
+from atinuke.pipelines.run import open_run
 from tests.cli.conftest import run  # noqa: F401 - a fixture
 from tests.pipelines.pretrained.models import BERT, GPT2
 from tests.test_imports import ROOT
@@ -63,7 +64,7 @@ def test_the_page_works(models_of_the_page: None, run, capsys: pytest.CaptureFix
         else:
             assert language == "sh"
             for line in text.splitlines():
-                program, *arguments = shlex.split(line)
+                program, *arguments = shlex.split(line, comments=True)
                 assert program == "atinuke"
                 if arguments[0] == "train":
                     arguments += [f"--set={one}" for one in SMALL]
@@ -71,7 +72,13 @@ def test_the_page_works(models_of_the_page: None, run, capsys: pytest.CaptureFix
                 assert code == 0, f"{line}\n{err}"
                 assert "generate" not in arguments or out.startswith("the cat")
                 done.append(arguments[0])
-    assert (done.count("convert"), done.count("train"), done.count("generate")) == (4, 1, 3)
-    for folder, cls in (("gpt2-again", transformers.GPT2LMHeadModel), ("opt-again", transformers.OPTForCausalLM)):
+    assert (done.count("convert"), done.count("train"), done.count("generate")) == (5, 1, 3)
+    gpt2 = transformers.GPT2LMHeadModel
+    for folder, cls in (("gpt2-again", gpt2), ("gpt2-novels", gpt2), ("opt-again", transformers.OPTForCausalLM)):
         report = cls.from_pretrained(folder, output_loading_info=True)[1]
         assert not any(report.values()), report
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        wanted = open_run(Path("runs/novels")).model(tokens).logits
+        torch.testing.assert_close(gpt2.from_pretrained("gpt2-novels")(tokens).logits, wanted, rtol=0, atol=1e-5)
+        assert (gpt2.from_pretrained("gpt2-again")(tokens).logits - wanted).abs().max() > 1e-3

@@ -11,7 +11,9 @@ Texts = Annotated[list[str], typer.Option(help="A file, folder or pattern of tex
 
 app = typer.Typer(help="Low-rank updates: to PEFT, from PEFT, into the weights.", no_args_is_help=True)
 
-Source = Annotated[Path, typer.Argument(help="A run with `adapt`, or a model folder with updates.", metavar="RUN")]
+Source = Annotated[
+    Path, typer.Argument(help="A run that went on from a model folder, or a model folder with updates.", metavar="RUN")
+]
 Out = Annotated[Path, typer.Argument(help="The folder to be written.", metavar="OUT")]
 
 
@@ -39,7 +41,7 @@ def read(
 
 @app.command()
 def merge(run: Source, out: Out) -> None:
-    """Write a model folder whose weights have the updates in."""
+    """Write a run as a model folder, whose weights have the updates in."""
     from atinuke.pipelines.merging import merge_adapter
 
     merge_adapter(run, out)

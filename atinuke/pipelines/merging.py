@@ -1,4 +1,4 @@
-"""Adapted models as model folders: with low-rank updates beside their weights, or in them."""
+"""Runs as model folders: with low-rank updates beside their weights, or in them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,16 +18,17 @@ from atinuke.pipelines.run import open_model
 
 
 def merge_adapter(source: Path, out: Path) -> CheckedGraph:
-    """Writes a run that adapts a model folder, or a model folder with low-rank updates, as a model folder whose weights
-    have them in.
+    """Writes a run that went on from a model folder, adapting it or not, or a model folder with low-rank updates, as a
+    model folder whose weights have all that was learnt in.
 
     Raises:
-        AtinukeError: its base is no model folder.
+        AtinukeError: there is no model folder that it went on from.
     """
     opened = open_model(source)
     base = folder_of(source)
     if base is None:
-        raise fail("was not adapted from a model folder", where=str(source), fix="`atinuke compile` merges any run")
+        fix = "`atinuke compile` merges any run"
+        raise fail("there is no model folder that it went on from", where=str(source), fix=fix)
     checked, model = merged(opened.checked, opened.model)
     stored = checkpoint.read(base / files.WEIGHTS)
     dtypes = {name: tensor.dtype for name, tensor in stored.items()}

@@ -10,9 +10,12 @@ from atinuke.core.checked import CheckedGraph
 from atinuke.core.errors import fail
 from atinuke.pipelines.base import base_of
 from atinuke.pipelines.pretrained.family import load_family
+from atinuke.pipelines.pretrained.files import WEIGHTS
 from atinuke.pipelines.pretrained.folder import FAMILY, is_model_folder, open_folder
 from atinuke.pipelines.pretrained.graph import weights_of
 from atinuke.pipelines.pretrained.moves import Move, plan
+from atinuke.pipelines.recipe import load_recipe
+from atinuke.pipelines.train import RECIPE
 
 WEIGHT = ".weight"
 
@@ -53,10 +56,17 @@ class Names:
 
 
 def folder_of(source: Path) -> Path | None:
-    """The model folder that a run or model folder comes from."""
+    """The model folder that a run went on from; a model folder itself; None where there is none.
+
+    Raises:
+        AtinukeError: the base of an adapted run is gone, or is not what it was.
+    """
     if is_model_folder(source):
         return source
     base = base_of(source)
+    if base is None and (source / RECIPE).is_file():
+        pretrained = load_recipe(source / RECIPE).pretrained
+        base = Path(pretrained) / WEIGHTS if pretrained else None
     return base.parent if base and is_model_folder(base.parent) else None
 
 
