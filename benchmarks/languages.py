@@ -13,6 +13,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -208,15 +209,15 @@ def seeds(name: str) -> tuple[int, ...]:
 
 
 def table(found: Sequence[Cell], subject: Subject) -> list[str]:
-    """A row for each stage and score that is measured on a subject."""
+    """A row for each stage and score that was measured on a subject."""
     rows = ["| trained on | score | original | extended | difference | better |", "|---|---|---|---|---|---|"]
-    for name, stage in STAGES.items():
-        for score in subject.scores if subject in stage.measured else ():
-            here = [one for one in found if (one.stage, one.on, one.score) == (name, subject.settings["name"], score)]
-            sides = [[one for one in here if one.vocabulary == side] for side in (ORIGINAL, EXTENDED, DIFFERENCE)]
-            shown = [told(side) if side else "" for side in sides]
+    for (name, stage), score in product(STAGES.items(), subject.scores):
+        here = [one for one in found if (one.stage, one.on, one.score) == (name, subject.settings["name"], score)]
+        sides = [[one for one in here if one.vocabulary == side] for side in (ORIGINAL, EXTENDED, DIFFERENCE)]
+        if any(sides):
+            cells = [told(side) if side else "" for side in sides]
             rows.append(
-                f"| {stage.called} | {score} | {' | '.join(shown)} | {''.join(one.better for one in sides[2])} |"
+                f"| {stage.called} | {score} | {' | '.join(cells)} | {''.join(one.better for one in sides[2])} |"
             )
     return rows
 
@@ -227,8 +228,8 @@ all-MiniLM-L6-v2 (22.7 million parameters, English) with its own vocabulary and 
 extend` learned from the Yoruba side of the training pairs of menyo20k. Reviews are SST-2's, tweets the positive and
 negative ones of AfriSenti in Yoruba, pairs the sentences of menyo20k in English and Yoruba. All weights are trained, at
 a rate of 1e-4 in batches of 32 (pairs: 32 of them, as the task `retrieval` has it), in bf16, with the same steps for
-both vocabularies: 600 on reviews, 120 on pairs, 60 on few tweets, 170 (one epoch) on all. Two seeds. A cell is the mean
-in hundredths, ± the deviation over seeds, and the mean ends of the 95 % intervals over the items (bootstrap).
+both vocabularies: 600 on reviews, 120 on pairs, 60 on few tweets, 170 (one epoch) on all. A cell is the mean over seeds in
+hundredths, ± their deviation where there are two, and the mean ends of the 95 % intervals over the items (bootstrap).
 `difference` is extended less original over items and seeds together, and `better` says which may be called so
 (`atinuke compare`: paired bootstrap and exchanges, Holm's correction). All figures are of the dev sets, which were used
 for nothing else; settings were not searched.
@@ -236,7 +237,13 @@ for nothing else; settings were not searched.
     atinuke convert all-MiniLM-L6-v2 models/minilm
     python benchmarks/languages.py models/minilm DATA
 """
-SHOWN = ""
+SHOWN = """Extended, the encoder needs 28 % fewer tokens for sentences in Yoruba, 17 % fewer for tweets, whose spelling is
+another, and as many as before for English, where it classifies as well as before. Translations are found better with the
+extended vocabulary, before training and after: by 1.6 points of MRR as it is, where most of what is found are names (by
+domain: news 25.5 and 29.0, proverbs 3.7 and 3.1), and by some 3 after the same steps on pairs. A classifier that has read
+English reviews alone is none for tweets in Yoruba with either vocabulary: its accuracy is below that of always saying
+positive, and its F1 is little above that of a guess.
+"""
 
 
 def page(found: Sequence[Cell], bench: Bench) -> str:
@@ -246,14 +253,14 @@ def page(found: Sequence[Cell], bench: Bench) -> str:
     parts = [
         *(HEAD, "## Tokens a word", "", *tokens(bench), ""),
         *(
-            "## Pairs: each of 3,352 sentences finds its translation (`back`: the English one)",
+            "## Sentences find their translations among 3,352",
             "",
             *table(found, PAIRS),
             "",
         ),
         *("## Tweets in Yoruba, positive or negative", "", *table(found, TWEETS)),
         *(
-            f"| nothing: always positive | {one} | {told([always(task, files[:1], files[1], one)])} |"
+            f"| nothing: always positive | {one} | {told([always(task, files[:1], files[1], one)])} | | | |"
             for one in TWEETS.scores
         ),
         *("", "## Reviews in English", "", *table(found, REVIEWS), "", "## What it shows", "", SHOWN),
