@@ -86,5 +86,5 @@ def test_a_run_of_a_benchmark_answers_a_table_with_the_same_labels(tmp_path: Pat
     sets = ["task.texts=[tweet]", "task.label=mood", "task.left_out=[so-so]"]
     found = evaluate_task(folder, "classification", [tweets], [*sets, "task.labels={sad: '0', happy: '1'}"])
     assert {one.name: one.interval.value for one in found.scores} == {"accuracy": 1, "macro f1": 1}
-    with pytest.raises(AtinukeError, match="a run of sst2 cannot answer classification"):
+    with pytest.raises(AtinukeError, match="was trained for sst2, and cannot answer classification"):
         evaluate_task(folder, "classification", [tweets], [*sets, "task.labels=[sad, happy]"])
