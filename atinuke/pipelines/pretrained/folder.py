@@ -18,7 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from atinuke.compile.front import open_graph
 from atinuke.core.checked import CheckedGraph
@@ -38,6 +38,19 @@ CARRIED = tuple(
     """.split()  # noqa: SIM905 - a list literal of these would hide them
 )
 """Files of theirs that go both ways as they are."""
+_TOKEN, _TOKENS, _NUMBERED = TypeAdapter(int | None), TypeAdapter(list[int] | None), TypeAdapter(dict[str, int] | None)
+_FORCED = list[Annotated[list[int | None], Field(min_length=2, max_length=2)]]  # places and tokens
+WRITING: Mapping[str, TypeAdapter[Any]] = {
+    "decoder_start_token_id": _TOKEN,
+    "no_timestamps_token_id": _TOKEN,
+    "eos_token_id": TypeAdapter(int | list[int] | None),
+    "suppress_tokens": _TOKENS,
+    "begin_suppress_tokens": _TOKENS,
+    "forced_decoder_ids": TypeAdapter(_FORCED | None),
+    "lang_to_id": _NUMBERED,
+    "task_to_id": _NUMBERED,
+}
+"""The keys of theirs that say how texts are written, and the kinds of their values."""
 
 
 class Config(Section):
@@ -101,9 +114,8 @@ def end_of_text(folder: Path) -> str | None:
 
 def ends_of_text(folder: Path) -> tuple[int, ...]:
     """All tokens at which the model in a folder stops, such as Llama 3's ends of a text, a message and a turn."""
-    generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
-    found = generation.get("eos_token_id", _config(folder).huggingface.get("eos_token_id"))
-    return tuple(one for one in (found if isinstance(found, list) else [found]) if type(one) is int)
+    found = _said(folder, GENERATION).get("eos_token_id", _said(folder, CONFIG).get("eos_token_id"))
+    return tuple(one for one in (found if isinstance(found, list) else [found]) if one is not None and one >= 0)
 
 
 def prefix_of_text(folder: Path, special: Mapping[str, int]) -> int | None:
@@ -175,18 +187,35 @@ def _lacks_language(said: dict[str, Any]) -> bool:
 
 def _generation(folder: Path) -> dict[str, Any]:
     """What config.json and, before it, generation_config.json say of writing; no key is null."""
-    generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
-    said = {**_config(folder).huggingface, **{key: value for key, value in generation.items() if value is not None}}
+    generation = {key: value for key, value in _said(folder, GENERATION).items() if value is not None}
+    said = {**_said(folder, CONFIG), **generation}
     return {key: value for key, value in said.items() if value is not None}
+
+
+def _said(folder: Path, name: str) -> dict[str, Any]:
+    """What their config.json or generation_config.json says, nothing where that is not there.
+
+    Raises:
+        AtinukeError: a value about writing is of another kind than theirs.
+    """
+    file = folder / name
+    theirs = read_json(file) if name == GENERATION and file.is_file() else {}
+    said = _config(folder).huggingface if name == CONFIG else theirs
+    for key, kind in WRITING.items():
+        try:
+            kind.validate_python(said.get(key), strict=True)
+        except ValidationError:
+            what = f"has a `{key}` that cannot be read"
+            raise fail(what, f"got {said[key]!r:.60}", where=str(file), fix="restore it from a copy") from None
+    return said
 
 
 def muted_tokens(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The tokens that the model in a folder never writes, and those that it does not begin with: Whisper's
     `suppress_tokens` and `begin_suppress_tokens`."""
-    said = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else _config(folder).huggingface
+    said = _said(folder, GENERATION if (folder / GENERATION).is_file() else CONFIG)
     always, first = (
-        tuple(one for one in said.get(key) or () if type(one) is int and one >= 0)
-        for key in ("suppress_tokens", "begin_suppress_tokens")
+        tuple(one for one in said.get(key) or () if one >= 0) for key in ("suppress_tokens", "begin_suppress_tokens")
     )
     return always, first
 

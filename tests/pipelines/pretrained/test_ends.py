@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from atinuke import runtime
+from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.deploy import compile_bundle, open_subject
 from atinuke.pipelines.evaluate_task import evaluate_task
 from atinuke.pipelines.generate import generate
@@ -136,3 +137,24 @@ def test_a_text_that_is_scored_stands_behind_the_beginning_of_text(
     wanted = -sum(scores[at, token].item() for at, token in enumerate(tokens[1:]))
     item = json.loads((tmp_path / "out/items.jsonl").read_text())
     assert item["prediction"]["nats"] == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("suppress_tokens", 5),
+        ("begin_suppress_tokens", ["a"]),
+        ("eos_token_id", "</s>"),
+        ("forced_decoder_ids", [1, 2]),
+        ("lang_to_id", []),
+    ],
+)
+def test_what_says_how_texts_are_written_is_of_its_kind(
+    llama: tuple[transformers.LlamaForCausalLM, list[int], Path], tmp_path: Path, key: str, value: object
+) -> None:
+    shutil.copytree(llama[2], tmp_path / "model")
+    (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": [END, -1], key: value}))
+    with pytest.raises(AtinukeError, match=rf"generation_config.json  has a `{key}` that cannot be read\n  got "):
+        open_run(tmp_path / "model")
+    (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": [END, -1]}))
+    assert open_run(tmp_path / "model").tokenizer.ends == (END,)
