@@ -62,7 +62,7 @@ def evaluate(
             raise fail(f"--{'subsets' if subsets else 'output'} is for one run", where=str(run), fix="leave it out")
         _evaluate_runs(run, task, data, sets, json)
         return
-    if task or data or output or _is_of_task(run):
+    if task or data or output or _has_a_task(run):
         if subsets:
             raise fail("--subsets are for runs of rows", fix="leave it out")
         _evaluate_task(run, task, data, sets, output, json)
@@ -83,11 +83,15 @@ def evaluate(
     say("", *(f"  wrote {run / name}" for name in (EVALUATION, ITEMS, *pictures)))
 
 
-def _is_of_task(run: Path) -> bool:
+def _has_a_task(run: Path) -> bool:
+    """Whether it is a run of a task, or a model folder, which can be asked for nothing else."""
+    from atinuke.pipelines.pretrained.folder import is_model_folder
     from atinuke.pipelines.recipe import load_recipe
     from atinuke.pipelines.train import RECIPE
 
-    return (run / RECIPE).is_file() and load_recipe(run / RECIPE).task is not None
+    if not (run / RECIPE).is_file():
+        return is_model_folder(run)
+    return load_recipe(run / RECIPE).task is not None
 
 
 def _holds_runs(folder: Path) -> bool:

@@ -55,6 +55,10 @@ def test_is_checked_and_ready_for_a_bundle(model: Path, run) -> None:  # type: i
     code, out, err = run("check", model)
     assert code == 0, err
     assert "gives logits: float[batch, sequence, 262]" in out
+    code, _, err = run("evaluate", model)
+    assert code == 2
+    assert "was not trained on a task" in err
+    assert "name one with --task" in err
     subject = open_subject(str(model), ["batch=1..2"])
     assert subject.text is not None
     assert (subject.text.end_of_text, subject.text.context, subject.text.begins) == ("<|endoftext|>", 30, False)
