@@ -77,19 +77,29 @@ def open_model(folder: Path) -> Trained:
         return Trained(None, pretrained.checked, pretrained.model, pretrained.architecture, end_of_text(folder))
     if not (folder / RECIPE).is_file():
         raise fail("holds no run", f"there is no `{RECIPE}`", where=str(folder), fix="begin one with `atinuke train`")
-    found = checkpoint.saved(folder / "checkpoints")
-    if not found:
-        raise fail("has no checkpoint yet", where=str(folder), fix=f"go on with `atinuke resume {folder}`")
+    newest = newest_checkpoint(folder)
     recipe = load_recipe(folder / RECIPE)
     checked = open_graph(str(folder / GRAPH))
-    checkpoint.verify(found[-1])
+    checkpoint.verify(newest)
     trained = recipe.objective.trained(checked)
     checked = _trained_part(checked, trained)
     model = build(checked).eval()
     added = trained.graph.nodes.keys() - checked.graph.nodes.keys()
-    checkpoint.load_weights(model, found[-1] / checkpoint.WEIGHTS, added, base_of(folder))
+    checkpoint.load_weights(model, newest / checkpoint.WEIGHTS, added, base_of(folder))
     end = recipe.tokenizer.end_of_text if recipe.tokenizer else None
-    return Trained(recipe, checked, model, found[-1].name, end)
+    return Trained(recipe, checked, model, newest.name, end)
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run.
+
+    Raises:
+        AtinukeError: it has none yet.
+    """
+    found = checkpoint.saved(run / "checkpoints")
+    if not found:
+        raise fail("has no checkpoint yet", where=str(run), fix=f"go on with `atinuke resume {run}`")
+    return found[-1]
 
 
 def _trained_part(checked: CheckedGraph, trained: CheckedGraph) -> CheckedGraph:

@@ -13,6 +13,7 @@ from atinuke.core.errors import fail
 from atinuke.core.files import replacing
 from atinuke.pipelines.evaluate_task import Scored, evaluate_task, plain
 from atinuke.pipelines.evaluations import Evaluated, aligned, read
+from atinuke.pipelines.run import newest_checkpoint
 from atinuke.pipelines.scores import glue
 from atinuke.pipelines.significance import bootstrap
 from atinuke.pipelines.train import GRAPH, RECIPE
@@ -78,11 +79,14 @@ def evaluate_runs(
     the same files are seeds of one result, whatever their recipes say.
 
     Raises:
-        AtinukeError: there is no run, one cannot be measured, or its files do not say what is right.
+        AtinukeError: there is no run, one has no checkpoint yet or cannot be measured, or its files do not say what is
+            right.
     """
     runs = runs_in(folder)
     if not runs:
         raise fail("holds no runs", where=str(folder), fix="name a run, or a folder of runs")
+    for run in runs:
+        newest_checkpoint(run)  # before the first is measured
     found = [read(evaluate_task(run, task, data, overrides, console=console).folder) for run in runs]
     groups: dict[tuple[str, tuple[str, ...]], list[Evaluated]] = {}
     for one in found:

@@ -1,6 +1,7 @@
 """Runs of several seeds as one result, and GLUE's average."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,14 @@ def test_seeds_are_one_result(run, runs: Path) -> None:  # type: ignore[no-untyp
 def test_what_is_no_folder_of_runs(run, runs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     with pytest.raises(AtinukeError, match="holds no runs"):
         evaluate_runs(tmp_path)
+    for name in ("a", "z"):
+        (tmp_path / name).mkdir()
+        for file in ("recipe.yaml", "graph.yaml", "tokenizer.json"):
+            shutil.copyfile(runs / "a" / file, tmp_path / name / file)
+    shutil.copytree(runs / "a/checkpoints", tmp_path / "a/checkpoints")
+    with pytest.raises(AtinukeError, match="z  has no checkpoint yet\n  to fix: go on with `atinuke resume"):
+        evaluate_runs(tmp_path)
+    assert not (tmp_path / "a/evaluations").exists()  # told before the first is measured
     assert "--output is for one run" in run("evaluate", runs, "-o", tmp_path / "x")[2]
 
 
