@@ -27,10 +27,9 @@ class Perplexity(Untrained):
     a .txt file is one text or a paragraph is.
 
     A text begins behind the token that begins texts, or where the model has none the one that ends them, whose own
-    probability does not count. One that is longer than the
-    model reads, or than `length`, is read in windows that begin `stride` tokens apart (half a window, unless given), so
-    that every token but those of the first window is told from at least a window less the stride. All tokens count
-    once.
+    probability does not count. One that is longer than the model reads, or than `length`, is read in windows that begin
+    `stride` tokens apart (half a window, unless given), so that every token but those of the first window is told from
+    at least a window less the stride. All tokens count once.
     """
 
     name: Literal["perplexity"]
