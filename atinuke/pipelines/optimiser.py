@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from atinuke.core.errors import fail
 from atinuke.pipelines.heads import ADDED
 from atinuke.pipelines.recipe import SGD, AdamW
 
@@ -21,7 +22,14 @@ def build_optimiser(
     module: nn.Module, settings: AdamW | SGD, heights: Mapping[str, int] | None = None
 ) -> torch.optim.Optimizer:
     """A fused optimiser over the parameters that ask for gradients, in groups: decayed and not, by the layers behind
-    them (`heights`, see `atinuke.pipelines.layers`). The rate of a group is that of the step times its `scale`."""
+    them (`heights`, see `atinuke.pipelines.layers`). The rate of a group is that of the step times its `scale`.
+
+    Raises:
+        AtinukeError: there is a `head_lr`, and a task has added no weights.
+    """
+    if settings.head_lr and not any(name.startswith(ADDED) for name, _ in module.named_parameters()):
+        what = "is the rate of weights that a task adds, and this one adds none"
+        raise fail(what, where="optimiser.head_lr", fix="leave it out")
     sorted_: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:

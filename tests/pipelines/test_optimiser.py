@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.optimiser import build_optimiser
 from atinuke.pipelines.recipe import SGD, AdamW
 from tests.pipelines.toy import Toy
@@ -31,6 +32,10 @@ def test_what_a_task_adds_has_its_own_rate() -> None:
     scales = {id(p): group["scale"] for group in optimiser.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         assert scales[id(parameter)] == pytest.approx(20 if name.startswith("task_head") else 0.5)
+    with pytest.raises(
+        AtinukeError, match=r"optimiser\.head_lr  is the rate of weights that a task adds, and this one"
+    ):
+        build_optimiser(model["norm"], AdamW(name="adamw", lr=1e-4, head_lr=2e-3))
 
 
 @pytest.mark.parametrize("settings", [AdamW(name="adamw", lr=0.1), SGD(name="sgd", lr=0.1, weight_decay=0.2)])
