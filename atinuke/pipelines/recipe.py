@@ -235,6 +235,14 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_others_in_a_batch(self) -> Self:
+        if self.task and self.task.together and self.batch < 2:
+            raise ValueError(
+                f"`batch` must be at least 2: `task` {self.task.name} tells a row from others of its batch"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
         if self.schedule.warmup >= self.steps:
             raise ValueError(f"`schedule.warmup` {self.schedule.warmup} must be less than `steps` {self.steps}")

@@ -80,7 +80,8 @@ class Task(Chosen):
     """
 
     together: ClassVar[bool] = False
-    """Whether the windows of an item belong into one batch in training, and count as one of its rows."""
+    """Whether the windows of an item belong into one batch in training, count as one of its rows, and are told from the
+    others."""
 
     train: Files = ()
     validation: Files = ()

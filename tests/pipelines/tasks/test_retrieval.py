@@ -96,6 +96,11 @@ def test_pairs_are_learnt(model: Path, tmp_path: Path) -> None:
     assert values["recall@1"] == values["recall@1 back"] == values["mrr"] == 1
 
 
+def test_a_pair_alone_in_its_batch_would_teach_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AtinukeError, match="`batch` must be at least 2: `task` retrieval tells a row from others"):
+        load_recipe(recipe(tmp_path, {**SETTINGS, "train": "pairs.tsv"}, batch=1))
+
+
 def test_both_texts_of_a_pair_are_in_one_batch(tmp_path: Path) -> None:
     task, texts = made(), Texts.load(vocabulary(tmp_path))
     items = task.load(pairs(tmp_path))
@@ -132,5 +137,5 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         made().load(table(tmp_path / "x.tsv", ("en", "fr"), ("a", "b")))
     with pytest.raises(AtinukeError, match=r"x\.tsv:3  has the id `k` twice"):
         made(id="key").load(table(tmp_path / "x.tsv", ("key", "en", "yo"), ("k", "a", "b"), ("k", "c", "d")))
-    with pytest.raises(AtinukeError, match=r"x\.tsv:1  has no column `domain`|x\.tsv:2  has no column `domain`"):
+    with pytest.raises(AtinukeError, match=r"x\.tsv:2  has no column `domain`"):
         made(slices=["domain"]).load(table(tmp_path / "x.tsv", ("en", "yo"), ("a", "b")))
