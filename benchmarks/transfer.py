@@ -144,7 +144,8 @@ Made by `python benchmarks/transfer.py MODEL DATA` with all-MiniLM-L6-v2 (22.7 m
 scratch with the same graph, a head on frozen vectors, low-rank updates (rank 8, on q, k, v and the first map of the
 feed-forward network) and all weights, each for as many steps. A cell is the mean over the seeds so far with their
 standard deviation, in brackets the mean ends of their 95 % intervals over the items (bootstrap); then the number of
-seeds, the parameters that were trained, and the minutes that it took. Settings were not searched.
+seeds, the parameters that were trained, and the minutes of training, on a core that was shared with other work: a quiet
+one takes a third to a half of them. Settings were not searched. An empty cell was not tried yet.
 """
 
 
@@ -155,7 +156,8 @@ def _shown(cells: list[Cell]) -> str:
     if cells[0].way == "majority":
         return shown
     minutes = statistics.mean(one.minutes for one in cells)
-    return f"{shown}; {len(cells)} seeds; {cells[0].parameters:,}; {minutes:.0f} min"
+    seeds = f"{len(cells)} seeds" if len(cells) > 1 else "1 seed"
+    return f"{shown}; {seeds}; {cells[0].parameters:,}; {minutes:.0f} min"
 
 
 def main() -> None:
