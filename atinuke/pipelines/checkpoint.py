@@ -118,7 +118,12 @@ def save(
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     found = (path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir())
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The number of steps after which a checkpoint was saved."""
+    return int(path.name.removeprefix("step-"))
 
 
 def load(path: Path, module: nn.Module, optimiser: Optimizer, base: Path | None = None) -> State:

@@ -39,7 +39,8 @@ class Evaluated:
 
 
 def find(path: Path) -> list[Evaluated]:
-    """The evaluations at or below a folder, one a seed, all in the order of the first.
+    """The evaluations at or below a folder, one a seed, all in the order of the first. Those without scores, of files
+    that do not say what is right, are left out where there are others.
 
     Raises:
         AtinukeError: there is none, one cannot be read, or they are not of the same items.
@@ -49,8 +50,9 @@ def find(path: Path) -> list[Evaluated]:
     if not folders:
         fix = "make one: atinuke evaluate RUN --task TASK"
         raise fail("holds no evaluation of a task", f"that is {EVALUATION} and {ITEMS}", where=str(path), fix=fix)
-    first = read(folders[0])
-    return [first, *(aligned(first, read(folder)) for folder in folders[1:])]
+    scored = [folder for folder in folders if _heading(folder / EVALUATION)[2]]
+    first = read((scored or folders)[0])
+    return [first, *(aligned(first, read(folder)) for folder in scored[1:])]
 
 
 def read(folder: Path) -> Evaluated:
@@ -60,6 +62,9 @@ def read(folder: Path) -> Evaluated:
         AtinukeError: it is unreadable or none, has no scores, or an id is there twice.
     """
     task, data, kinds = _heading(folder / EVALUATION)
+    if not kinds:
+        fix = "evaluate on files that say what is right, or name another evaluation"
+        raise fail("has no scores", where=str(folder / EVALUATION), fix=fix)
     file = folder / ITEMS
     ids: dict[str, Place] = {}
     groups: list[str] = []
@@ -134,7 +139,4 @@ def _heading(file: Path) -> tuple[str, dict[str, str], dict[str, str]]:
         kinds = {str(name): str(score["kind"]) for name, score in scores.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise fail("is no evaluation of a task", where=str(file)) from None
-    if not kinds:
-        fix = "evaluate on files that say what is right, or name another evaluation below this folder"
-        raise fail("has no scores", where=str(file), fix=fix)
     return str(task), data, kinds

@@ -11,8 +11,10 @@ from rich.console import Console
 
 from atinuke.core.errors import fail
 from atinuke.core.files import replacing
+from atinuke.pipelines import checkpoint
 from atinuke.pipelines.evaluate_task import Scored, evaluate_task, plain
 from atinuke.pipelines.evaluations import Evaluated, aligned, read
+from atinuke.pipelines.recipe import load_recipe
 from atinuke.pipelines.run import newest_checkpoint
 from atinuke.pipelines.scores import glue
 from atinuke.pipelines.significance import bootstrap
@@ -79,14 +81,14 @@ def evaluate_runs(
     the same files are seeds of one result, whatever their recipes say.
 
     Raises:
-        AtinukeError: there is no run, one has no checkpoint yet or cannot be measured, or its files do not say what is
-            right.
+        AtinukeError: there is no run, one has not made all its steps or cannot be measured, or its files do not say
+            what is right.
     """
     runs = runs_in(folder)
     if not runs:
         raise fail("holds no runs", where=str(folder), fix="name a run, or a folder of runs")
     for run in runs:
-        newest_checkpoint(run)  # before the first is measured
+        _require_finished(run)  # before the first is measured
     found = [read(evaluate_task(run, task, data, overrides, console=console).folder) for run in runs]
     groups: dict[tuple[str, tuple[str, ...]], list[Evaluated]] = {}
     for one in found:
@@ -97,6 +99,13 @@ def evaluate_runs(
         told = json.dumps(summary.json(), indent=2, ensure_ascii=False, allow_nan=False)
         draft.write_text(told + "\n", encoding="utf-8")
     return summary
+
+
+def _require_finished(run: Path) -> None:
+    step, steps = checkpoint.step_of(newest_checkpoint(run)), load_recipe(run / RECIPE).steps
+    if step < steps:
+        fix = f"go on with `atinuke resume {run}`, or move it elsewhere"
+        raise fail(f"stands at step {step:,} of {steps:,}, and is no seed of a finished run", where=str(run), fix=fix)
 
 
 def _together(same: Sequence[Evaluated]) -> Seeds:

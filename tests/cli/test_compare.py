@@ -64,6 +64,17 @@ def test_several_seeds(run, tmp_path: Path) -> None:
     assert (code, "both sides need as many runs" in err) == (2, True)
 
 
+def test_an_evaluation_without_scores_is_left_out(run, tmp_path: Path) -> None:
+    for side, share in (("a", 0.9), ("b", 0.7)):
+        write(tmp_path / side / "dev", answers(share, 1))
+        blind = write(tmp_path / side / "a-test", [0.0])
+        (blind / "evaluation.json").write_text(json.dumps({"task": {"name": "rte"}, "data": {}, "scores": {}}))
+    code, out, _ = run("compare", tmp_path / "a", tmp_path / "b")
+    assert (code, out.splitlines()[-1]) == (0, "accuracy: A is better")
+    code, _, err = run("compare", tmp_path / "a", blind)
+    assert (code, "a-test/evaluation.json  has no scores" in err) == (2, True)
+
+
 def spoiled(folder: Path, line: str) -> Path:
     write(folder, [1.0])
     (folder / "items.jsonl").write_text((folder / "items.jsonl").read_text() + line + "\n")

@@ -64,6 +64,11 @@ def test_what_is_no_folder_of_runs(run, runs: Path, tmp_path: Path) -> None:  # 
     shutil.copytree(runs / "a/checkpoints", tmp_path / "a/checkpoints")
     with pytest.raises(AtinukeError, match="z  has no checkpoint yet\n  to fix: go on with `atinuke resume"):
         evaluate_runs(tmp_path)
+    shutil.copytree(runs / "a/checkpoints", tmp_path / "z/checkpoints")
+    recipe_file = tmp_path / "z/recipe.yaml"
+    recipe_file.write_text(recipe_file.read_text().replace("steps: 2\n", "steps: 5\n"))
+    with pytest.raises(AtinukeError, match="z  stands at step 2 of 5, and is no seed of a finished run"):
+        evaluate_runs(tmp_path)
     assert not (tmp_path / "a/evaluations").exists()  # told before the first is measured
     assert "--output is for one run" in run("evaluate", runs, "-o", tmp_path / "x")[2]
 
