@@ -108,7 +108,7 @@ def add_prefix(checked: CheckedGraph, on: Sequence[str], length: int, where: str
     for use in _chosen(checked, on, where):
         if use.node.signature is None or PREFIX not in use.node.signature.settings:
             what = f"`{use.path}` ({use.node.node.use}) has no setting `{PREFIX}`"
-            raise fail(what, where=where, fix="name nodes that use attention.self")
+            raise fail(what, where=where, fix="name nodes that use attention.self or attention.wide")
         block, name = use.site
         node = graph.body(block).nodes[name]
         graph = graph.with_node(name, replace(node, settings=frozen({**node.settings, PREFIX: length})), block)

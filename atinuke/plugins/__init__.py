@@ -69,6 +69,7 @@ COMPONENTS = (
         "relative_position",
     ),
     ("attention.self", "attention:SelfAttention", "Multi-head attention of a text to itself", "self_attention"),
+    ("attention.wide", "attention:WideAttention", "attention.self with heads of any width", "wide_attention"),
     (
         "attention.prefix",
         "prefix_attention:PrefixAttention",

@@ -161,7 +161,7 @@ class SelfAttention(Heads):
 
     Query i sees key j where 0 <= i-j (causal), |i-j| < window, and attention_mask[batch, j]. A query that sees nothing
     gives 0 (before the output projection). `rotation` comes from position.rotary and `slopes` from position.alibi.
-    `dropout` is that of the attention weights. heads * head_dim may differ from d_model.
+    `dropout` is that of the attention weights.
 
     In front of all keys, for every query that sees any, stand `learned_prefix` keys and values that are parameters
     (prefix tuning, Li and Liang, 2021): at no position, so neither rotated nor sloped.
@@ -177,9 +177,12 @@ class SelfAttention(Heads):
         dropout: float = 0.0,
         bias: bool = True,
         learned_prefix: int = 0,
-        head_dim: int | None = None,
     ) -> None:
-        super().__init__(d_model, heads, kv_heads, dropout, bias, head_dim)
+        super().__init__(d_model, heads, kv_heads, dropout, bias)
+        self._look(causal, window, learned_prefix)
+
+    def _look(self, causal: bool, window: int | None, learned_prefix: int) -> None:
+        """Who sees whom, and what stands in front of all."""
         if window is not None:
             require_positive(window=window)
         if learned_prefix < 0:
@@ -197,7 +200,7 @@ class SelfAttention(Heads):
         self,
         x: Float[Tensor, "batch sequence {self.d_model}"],
         attention_mask: Bool[Tensor, "batch sequence"] | None = None,
-        rotation: Float[Tensor, "batch sequence {self.head_dim}"] | None = None,
+        rotation: Float[Tensor, "batch sequence {self.d_model}//{self.heads}"] | None = None,
         slopes: Float[Tensor, "{self.heads}"] | None = None,
     ) -> Float[Tensor, "batch sequence {self.d_model}"]:
         query, key, value = self._project(x, rotation)
@@ -216,7 +219,7 @@ class SelfAttention(Heads):
         position: Int[Tensor, "batch"],
         keys: Float[Tensor, "batch kv_heads capacity head_dim"],
         values: Float[Tensor, "batch kv_heads capacity head_dim"],
-        rotation: Float[Tensor, "batch sequence {self.head_dim}"] | None = None,
+        rotation: Float[Tensor, "batch sequence {self.d_model}//{self.heads}"] | None = None,
         slopes: Float[Tensor, "{self.heads}"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Writes the new keys and values into the caches. All of what is passed is read, so pass a view of a larger
@@ -257,6 +260,46 @@ class SelfAttention(Heads):
         """Whether a query may see a key at that distance behind it."""
         visible = distance >= 0 if self.causal else torch.ones_like(distance, dtype=torch.bool)
         return visible if self.window is None else visible & (distance.abs() < self.window)
+
+
+class WideAttention(SelfAttention):
+    """attention.self with heads of `head_dim` channels, whatever d_model is: those of Mistral NeMo are narrower than
+    d_model / heads."""
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        head_dim: int,
+        kv_heads: int | None = None,
+        causal: bool = True,
+        window: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        learned_prefix: int = 0,
+    ) -> None:
+        Heads.__init__(self, d_model, heads, kv_heads, dropout, bias, head_dim)
+        self._look(causal, window, learned_prefix)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch sequence {self.d_model}"],
+        attention_mask: Bool[Tensor, "batch sequence"] | None = None,
+        rotation: Float[Tensor, "batch sequence {self.head_dim}"] | None = None,
+        slopes: Float[Tensor, "{self.heads}"] | None = None,
+    ) -> Float[Tensor, "batch sequence {self.d_model}"]:
+        return super().forward(x, attention_mask, rotation, slopes)
+
+    def step(
+        self,
+        x: Float[Tensor, "batch sequence {self.d_model}"],
+        position: Int[Tensor, "batch"],
+        keys: Float[Tensor, "batch kv_heads capacity head_dim"],
+        values: Float[Tensor, "batch kv_heads capacity head_dim"],
+        rotation: Float[Tensor, "batch sequence {self.head_dim}"] | None = None,
+        slopes: Float[Tensor, "{self.heads}"] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return super().step(x, position, keys, values, rotation, slopes)
 
 
 def penalty(distance: Tensor, slopes: Tensor | None, dtype: torch.dtype) -> Tensor | None:

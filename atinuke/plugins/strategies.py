@@ -68,15 +68,18 @@ def self_attention(draw: st.DrawFn) -> dict[str, Any]:
         "dropout": draw(st.sampled_from([0.0, 0.1])),
         "bias": draw(st.booleans()),
         "learned_prefix": draw(st.sampled_from([0, 0, 3])),
-        "head_dim": draw(st.sampled_from([None, None, 2, 6])),
     }
+
+
+@st.composite
+def wide_attention(draw: st.DrawFn) -> dict[str, Any]:
+    return {**draw(self_attention()), "head_dim": draw(st.sampled_from([2, 4, 6]))}
 
 
 @st.composite
 def prefix_attention(draw: st.DrawFn) -> dict[str, Any]:
     settings: dict[str, Any] = draw(self_attention())
-    others = ("causal", "window", "learned_prefix", "head_dim")
-    return {name: value for name, value in settings.items() if name not in others}
+    return {name: value for name, value in settings.items() if name not in ("causal", "window", "learned_prefix")}
 
 
 @st.composite

@@ -11,7 +11,7 @@ from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
 
-from atinuke.plugins.attention import SelfAttention
+from atinuke.plugins.attention import SelfAttention, WideAttention
 from atinuke.plugins.position import AlibiPosition, RotaryPosition
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -21,7 +21,7 @@ EXACT = {"rtol": 1e-11, "atol": 1e-11}
 def build(*settings, **more) -> SelfAttention:
     """Attention with weights large enough that what it attends to shows."""
     torch.manual_seed(0)
-    module = SelfAttention(*settings, **more).eval()
+    module = (WideAttention if "head_dim" in more else SelfAttention)(*settings, **more).eval()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.normal_(std=0.5 if name.endswith("bias") else 1.5 / math.sqrt(module.d_model))
@@ -122,7 +122,7 @@ def test_is_gpt2s():
 
 @pytest.mark.parametrize("width", [4, 6])
 def test_is_llamas(width):
-    ours = build(24, 6, 2, bias=False, head_dim=width)
+    ours = build(24, 6, kv_heads=2, bias=False, head_dim=width)
     config = LlamaConfig(
         hidden_size=24, num_attention_heads=6, num_key_value_heads=2, head_dim=width, attn_implementation="eager"
     )

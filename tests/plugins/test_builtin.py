@@ -21,6 +21,7 @@ SETTINGS = {
     "position.rotary": {"head_dim": 4},
     "position.alibi": {"heads": 3},
     "attention.self": {"d_model": 8, "heads": 4, "kv_heads": 2},
+    "attention.wide": {"d_model": 8, "heads": 4, "kv_heads": 2, "head_dim": 6},
     "attention.prefix": {"d_model": 8, "heads": 4, "kv_heads": 2},
     "feedforward.gelu": {"d_model": 8, "d_ff": 12},
     "feedforward.relu": {"d_model": 8, "d_ff": 12},

@@ -12,6 +12,7 @@ STEPPED = {
     "position.learned",
     "position.rotary",
     "attention.self",
+    "attention.wide",
     "attention.cross",
     "attention.prefix",
 }
@@ -23,8 +24,11 @@ TEXT = {"text.embedding", "text.segments", "text.bytes", "position.ids", "token.
 PAIRS = {"loss.regression", "loss.contrastive", "loss.sigmoid_contrastive", "loss.ctc"}
 APPLIES = {
     **dict.fromkeys(("step", "compile_step", "export_step", "onnx_step"), STEPPED),
-    "causal": {"attention.self"},
-    "padding": {"attention.self", "attention.cross", "attention.prefix", "text.bytes"} | SOUND | FUSED | PAIRS,
+    "causal": {"attention.self", "attention.wide"},
+    "padding": {"attention.self", "attention.wide", "attention.cross", "attention.prefix", "text.bytes"}
+    | SOUND
+    | FUSED
+    | PAIRS,
     "limits": {"position.learned"},
     "rows": STEPPED
     | SIGHT
