@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -136,14 +136,13 @@ def test_joined_is_what_can_be_reached(links: list[tuple[int, int]], alone: set[
 @settings(max_examples=40, deadline=None)
 @given(documents())
 def test_columns_are_read_as_they_are_written(tmp_path_factory: pytest.TempPathFactory, item: Item) -> None:
+    crossing = [one for one in item.gold for a, b in one for c, d in one if a < c < b < d]
+    assume(not crossing)  # columns cannot tell these apart in one cluster
     (content,) = set(task().files([item], [item.gold]).values())
     file = tmp_path_factory.mktemp("columns") / "x.conll"
     file.write_text(content, encoding="utf-8")
-    spans = [span for one in item.gold for span in one]
-    crossing = any(a < c < b < d for a, b in spans for c, d in spans)  # columns cannot tell these apart in one cluster
     (found,) = task().predictions(file, [item])
-    if not crossing:
-        assert sorted(sorted(map(tuple, one)) for one in found) == sorted(sorted(one) for one in item.gold)
+    assert sorted(sorted(map(tuple, one)) for one in found) == sorted(sorted(one) for one in item.gold)
 
 
 def conll(rng: np.random.Generator, count: int) -> str:
