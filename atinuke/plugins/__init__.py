@@ -93,7 +93,7 @@ COMPONENTS = (
     ("norm.rms", "norm:RMSNorm", "Root mean square normalisation of the last axis"),
     ("add", "structure:Add", "The sum of any number of wires"),
     ("concat", "structure:Concat", "Two texts a row, one after the other"),
-    ("dropout", "structure:Dropout", "Zeroes values at random while training", "dropout"),
+    ("dropout", "dropout:Dropout", "Zeroes values at random while training", "dropout"),
     ("affine", "structure:Affine", "Times a number, plus a number"),
     ("identity", "structure:Identity", "Passes its input on"),
     ("mean", "structure:Mean", "The mean of all values"),

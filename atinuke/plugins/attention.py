@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from atinuke.plugins.attend import attend
 from atinuke.plugins.linear import INITIAL_STD, Linear
 from atinuke.plugins.settings import require_positive
-
-WRITTEN_OUT = 512  # tokens: the longest text whose scores are held whole in training
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
@@ -77,18 +76,7 @@ class Heads(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
         """With `bias` on the scores; or with none, and then perhaps `causal`."""
-        if bias is None and self._writes_out(query):
-            return self._attend_written_out(query, key, value, causal)
-        return F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=bias,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal,
-            scale=self.scale,
-            enable_gqa=self.kv_heads != self.heads,
-        )
+        return attend(query, key, value, bias, causal, self.scale, self.dropout if self.training else 0.0)
 
     def _attend_visible(
         self,
@@ -106,26 +94,6 @@ class Heads(nn.Module):
         visible = visible & attention_mask[:, None, None, :]
         sees = visible.any(-1, keepdim=True)
         return self._attend(query, key, value, score_bias(visible | ~sees, added, query.dtype)) * sees
-
-    def _writes_out(self, query: Tensor) -> bool:
-        """Whether a compiler trains on short texts, in half precision, on a CPU: there the products written out are
-        faster than the fused kernel, in its backward pass above all (torch 2.13; docs/log.md)."""
-        return (
-            torch.compiler.is_compiling()
-            and not torch.compiler.is_exporting()
-            and torch.is_grad_enabled()
-            and query.device.type == "cpu"
-            and query.dtype in (torch.bfloat16, torch.float16)
-            and self.kv_heads == self.heads
-            and query.shape[2] <= WRITTEN_OUT
-        )
-
-    def _attend_written_out(self, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
-        scores = (query @ key.transpose(-1, -2)).float() * self._scale()
-        if causal:
-            place = torch.arange(scores.shape[-1], device=scores.device)
-            scores = scores.masked_fill(place > place[:, None], float("-inf"))
-        return F.dropout(torch.softmax(scores, dim=-1).to(query.dtype), self.dropout, self.training) @ value
 
     def _remember(self, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, place: Tensor) -> None:
         """Writes new keys and values into the caches, at `place[batch, sequence]`."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from atinuke.plugins.dropout import drop
 from atinuke.plugins.linear import Linear
 from atinuke.plugins.settings import require_positive
 
@@ -61,7 +62,7 @@ class AntecedentHead(nn.Module):
             + self.product(x[:, :, None] * x[:, None])
             + F.embedding(bucket, self.distance)
         )
-        pairs = self.score(F.dropout(hidden.relu(), self.dropout, self.training))[..., 0]
+        pairs = self.score(drop(hidden.relu(), self.dropout if self.training else 0.0))[..., 0]
         pairs = pairs + scores[:, :, None] + scores[:, None]
         return pairs.masked_fill(~_pairs(spans), IMPOSSIBLE)
 

@@ -1,9 +1,9 @@
 """Attention of one sequence to another: how a text looks at what was heard or seen."""
 
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from atinuke.plugins.attend import attend
 from atinuke.plugins.linear import Linear
 from atinuke.plugins.masks import full_mask
 from atinuke.plugins.settings import require_positive
@@ -83,12 +83,11 @@ class CrossAttention(nn.Module):
         query, dropout = self._split(self.query(x)), self.dropout if self.training else 0.0
         scale = None if self.scaled else 1.0
         if mask is None:
-            return self._join(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scale))
+            return self._join(attend(query, key, value, scale=scale, dropout=dropout))
         # A softmax over nothing is 0 in one backend and a mean in another: such a query sees everything, times 0.
         sees = mask.any(-1)[:, None, None, None]
         visible = mask[:, None, None, :] | ~sees
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout, scale=scale)
-        return self._join(mixed * sees)
+        return self._join(attend(query, key, value, visible, scale=scale, dropout=dropout) * sees)
 
     def _join(self, mixed: Tensor) -> Tensor:
         return self.output(mixed.transpose(1, 2).flatten(2))

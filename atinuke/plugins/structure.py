@@ -1,7 +1,6 @@
 """Parts that only join, drop or pass on what they are given."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,19 +28,6 @@ class Concat(nn.Module):
         self, first: Float[Tensor, "batch first *rest"], second: Float[Tensor, "batch second *rest"]
     ) -> Float[Tensor, "batch first+second *rest"]:
         return torch.cat((first, second), dim=1)
-
-
-class Dropout(nn.Module):
-    """Sets each value to zero with probability `rate` while training, and scales the rest by 1/(1-rate)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must be at least 0 and below 1, but is {rate}")
-        self.rate = rate
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return F.dropout(x, self.rate, self.training)
 
 
 class Affine(nn.Module):
