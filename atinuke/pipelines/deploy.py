@@ -36,7 +36,8 @@ from atinuke.pipelines.fields import Chat, Field, mask_name, segments_name
 from atinuke.pipelines.fields import Text as FieldOfText
 from atinuke.pipelines.objective_labels import CTC, Classification
 from atinuke.pipelines.pretrained import reading
-from atinuke.pipelines.pretrained.folder import is_model_folder, require_language
+from atinuke.pipelines.pretrained.folder import is_model_folder
+from atinuke.pipelines.pretrained.writing import require_language
 from atinuke.pipelines.provenance import provenance
 from atinuke.pipelines.quality import with_quality
 from atinuke.pipelines.real import real_inputs

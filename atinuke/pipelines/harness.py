@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from atinuke.core.errors import fail
@@ -30,7 +31,7 @@ try:
     from lm_eval.models.utils import normalize_gen_kwargs
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 except ImportError:
-    raise fail("the Language Model Evaluation Harness is not installed", fix="pip install 'lm_eval>=0.4.13'") from None
+    raise fail("the Language Model Evaluation Harness is not installed", fix="pip install 'atinuke[harness]'") from None
 
 NEW_TOKENS = 256  # where a task does not say, as for the harness's own models
 
@@ -40,7 +41,8 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
     """A run, or a model folder, as the harness asks for it: `batch_size` rows at a time.
 
     Where nothing stands before what is scored, the model's beginning of text does, or its end of text where it has
-    none, as for the harness's own models of this kind.
+    none, as for the harness's own models of this kind. Of whole texts these foretell what a tokenizer puts in front,
+    too; so does a model folder, but no run, which has never learnt it.
 
     Raises:
         AtinukeError: it writes no texts, or reads something beside them.
@@ -55,8 +57,11 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
                 where=run,
                 fix="name a decoder",
             )
-        self._set(found.model.to(device or "cpu"), found.tokenizer, found.context, run, batch_size)
-        self._prefix, self._muted = found.prefix, found.muted
+        if device is None or (device == "cuda:0" and not torch.cuda.is_available()):
+            device = "cpu"  # its command says `cuda:0` where nobody said anything
+        self._set(found.model.to(device), found.tokenizer, found.context, run, batch_size)
+        self._begin, self._prefix, self._muted = found.begin, found.prefix, found.muted
+        self._foretells_begin = found.made is None
 
     @classmethod
     def of(
@@ -74,7 +79,8 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
         self.model, self.encoder, self.max_length = model.eval(), tokenizer, context
         self.batch_size = int(batch_size)
         self._name = name
-        self._prefix, self._muted = tokenizer.end_of_text, Muted()
+        self._begin, self._prefix, self._muted = (), tokenizer.end_of_text, Muted()
+        self._foretells_begin = False
         self._device = next(model.parameters()).device
 
     @property
@@ -90,7 +96,8 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
         return f"{self._name}-{self.encoder.fingerprint[:16]}"
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        return self.encoder.encode(string)
+        """A text's tokens, behind what the model's texts begin with unless that is not wanted."""
+        return [*(() if add_special_tokens is False else self._begin), *self.encoder.encode(string)]
 
     def _loglikelihood_tokens(self, requests: Sequence[tuple[Any, Any, Any]], **_: Any) -> list[tuple[float, bool]]:
         found = likelihoods(
@@ -105,7 +112,7 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
         windows: list[Pair] = []
         owners: list[int] = []
         for number, request in enumerate(requests):
-            tokens = self.tok_encode(request.args[0])
+            tokens = self.tok_encode(request.args[0], add_special_tokens=self._foretells_begin)
             for window in get_rolling_token_windows(tokens, self.prefix_token_id, self.max_length, context_len=1):
                 windows.append(make_disjoint_window(window))
                 owners.append(number)

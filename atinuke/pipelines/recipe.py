@@ -29,7 +29,8 @@ from atinuke.pipelines.fields import Chat, Text
 from atinuke.pipelines.fields import Field as Field_
 from atinuke.pipelines.objective import Objective
 from atinuke.pipelines.objective_text import Causal
-from atinuke.pipelines.pretrained.folder import TOKENIZER, end_of_text, is_model_folder
+from atinuke.pipelines.pretrained.folder import TOKENIZER, is_model_folder
+from atinuke.pipelines.pretrained.writing import end_of_text
 from atinuke.pipelines.rows import Source
 from atinuke.pipelines.section import Section, read
 from atinuke.pipelines.task import Task, Untrained

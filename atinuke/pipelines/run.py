@@ -17,15 +17,15 @@ from atinuke.pipelines.base import base_of
 from atinuke.pipelines.feed_text import require_text
 from atinuke.pipelines.fields import Chat
 from atinuke.pipelines.part import part
-from atinuke.pipelines.pretrained.folder import (
+from atinuke.pipelines.pretrained.folder import is_model_folder
+from atinuke.pipelines.pretrained.opening import from_pretrained
+from atinuke.pipelines.pretrained.writing import (
     begin_of_text,
     end_of_text,
     ends_of_text,
-    is_model_folder,
     muted_tokens,
     prefix_of_text,
 )
-from atinuke.pipelines.pretrained.opening import from_pretrained
 from atinuke.pipelines.recipe import Recipe, load_recipe
 from atinuke.pipelines.tokenizer import Tokenizer
 from atinuke.pipelines.train import GRAPH, RECIPE, TOKENIZER
@@ -54,9 +54,9 @@ class Trained:
 @dataclass(frozen=True)
 class Run(Trained):
     """A model that writes texts; `context` is the longest that the graph reads, in tokens, and `given` are the inputs
-    that the text depends on, such as the source of an encoder-decoder. Its texts were trained with the tokens `begin`
-    in front; where there are none, a text whose likelihood is asked stands behind the token `prefix`. What is
-    `muted` it does not write."""
+    that the text depends on, such as the source of an encoder-decoder. Its texts have the tokens `begin` in front;
+    where there are none, a text whose likelihood is asked stands behind the token `prefix`. What is `muted` it does not
+    write."""
 
     tokenizer: Tokenizer
     context: int

@@ -46,7 +46,7 @@ def answers(
         AtinukeError: see `Template.prompt` and `generate`.
     """
     prompts = [template.prompt(messages, run.tokenizer) for messages in conversations]
-    begin, muted = run.begin, run.muted
+    # The template says all that stands in front of a conversation.
     return generate(
-        run.model, run.tokenizer, prompts, settings, run.context, on_text, compiled, begin=begin, muted=muted
+        run.model, run.tokenizer, prompts, settings, run.context, on_text, compiled, begin=(), muted=run.muted
     )

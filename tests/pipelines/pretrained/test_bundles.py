@@ -16,8 +16,9 @@ from torch import nn
 from atinuke.core.errors import AtinukeError
 from atinuke.pipelines.deploy import open_subject
 from atinuke.pipelines.pretrained import reading
-from atinuke.pipelines.pretrained.folder import begin_of_text, open_folder
+from atinuke.pipelines.pretrained.folder import open_folder
 from atinuke.pipelines.pretrained.huggingface import convert
+from atinuke.pipelines.pretrained.writing import begin_of_text
 from tests.cli.conftest import run  # noqa: F401 - a fixture
 from tests.pipelines.pretrained import test_senses as senses
 from tests.pipelines.pretrained.models import BERT, LABELS, LLAMA, Kind

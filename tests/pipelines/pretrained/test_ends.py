@@ -3,11 +3,14 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
 
 from atinuke import runtime
 from atinuke.core.errors import AtinukeError
@@ -15,6 +18,7 @@ from atinuke.pipelines.deploy import compile_bundle, open_subject
 from atinuke.pipelines.evaluate_task import evaluate_task
 from atinuke.pipelines.generate import generate
 from atinuke.pipelines.pretrained.huggingface import convert
+from atinuke.pipelines.pretrained.writing import begin_of_text
 from atinuke.pipelines.run import open_run
 from atinuke.pipelines.sampling import Settings
 from atinuke.pipelines.talk import answers, talker
@@ -158,3 +162,61 @@ def test_what_says_how_texts_are_written_is_of_its_kind(
         open_run(tmp_path / "model")
     (tmp_path / "model/generation_config.json").write_text(json.dumps({"eos_token_id": [END, -1]}))
     assert open_run(tmp_path / "model").tokenizer.ends == (END,)
+
+
+IN_FRONT = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<|begin_of_text|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [
+        {"SpecialToken": {"id": "<|begin_of_text|>", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"Sequence": {"id": "B", "type_id": 1}},
+    ],
+    "special_tokens": {
+        "<|begin_of_text|>": {"id": "<|begin_of_text|>", "ids": [BEGIN], "tokens": ["<|begin_of_text|>"]}
+    },
+}
+
+
+@pytest.mark.parametrize("said", [{}, {"add_bos_token": True}, {"add_bos_token": False}])  # the template rules
+@pytest.mark.parametrize("template", [IN_FRONT, None])
+def test_a_prompt_stands_behind_what_the_tokenizer_puts_in_front(
+    llama: tuple[transformers.LlamaForCausalLM, list[int], Path],
+    tmp_path: Path,
+    template: dict[str, object] | None,
+    said: dict[str, bool],
+) -> None:
+    model, ends, folder = llama
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    shutil.copytree(folder.parent / "theirs", theirs)
+    content = json.loads((theirs / "tokenizer.json").read_text())
+    (theirs / "tokenizer.json").write_text(json.dumps({**content, "post_processor": template}))
+    (theirs / "tokenizer_config.json").write_text(json.dumps({**chats.NAMED, **said}))
+    convert(theirs, ours)
+    run = open_run(ours)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(theirs)
+    settings = Settings(temperature=0, max_new_tokens=NEW)
+    found = generate(run.model, run.tokenizer, TEXTS, settings, run.context, begin=run.begin)
+    for text, one in zip(TEXTS, found, strict=True):
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        assert [*run.begin, *run.tokenizer.encode(text)] == ids[0].tolist()
+        new = model.generate(ids, max_new_tokens=NEW, do_sample=False, pad_token_id=END)[0, ids.shape[1] :].tolist()
+        assert list(one.tokens) == new[: next((at for at, token in enumerate(new) if token in ends), NEW)]
+    asked = [[{"role": "user", "content": text}] for text in TEXTS]
+    talked = [answers(*talker(one, ours), asked, settings) for one in (run, replace(run, begin=()))]
+    assert talked[0] == talked[1]  # the template has it already
+
+
+@pytest.mark.parametrize("single", ["<s> $A", "<s> <s> $A </s>", "$A </s>", "$A"])
+def test_what_stands_in_front_of_a_text_does_not_depend_on_its_alphabet(tmp_path: Path, single: str) -> None:
+    inner = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, "A": 2, "C": 3, "G": 4, "T": 5}))  # of DNA: no letter but these
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.add_special_tokens(["<s>", "</s>"])
+    inner.post_processor = processors.TemplateProcessing(
+        single=single, pair="$B <s> $A", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    inner.enable_padding(direction="left", length=9)
+    inner.save(str(tmp_path / "tokenizer.json"))
+    ours = {"format": "atinuke.model", "version": 1, "family": "llama", "architecture": "", "structure": ""}
+    (tmp_path / "config.json").write_text(json.dumps({**ours, "huggingface": {"eos_token_id": 1}}))
+    assert begin_of_text(tmp_path) == (0,) * single.count("<s>")
