@@ -1,8 +1,10 @@
 """The command line: thin. Each command parses, calls and renders; heavy modules are imported where they are used."""
 
 import gc
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -66,6 +68,7 @@ EXTRAS = {
 
 def main() -> None:
     """Runs the command line; every mistake of a user is one clear message and exit code 2."""
+    signal.signal(signal.SIGTERM, _leave)
     gc.set_threshold(100_000)  # what imports make stays: looking through it again and again is a fifth of the start
     try:
         app()
@@ -81,6 +84,11 @@ def main() -> None:
         sys.exit(130)
     finally:
         gc.freeze()  # nor is it looked through once more on the way out
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends the program by way of every `finally`, which removes what is half written; a signal alone would not."""
+    sys.exit(128 + number)
 
 
 def _complain(error: AtinukeError) -> NoReturn:

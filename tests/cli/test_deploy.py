@@ -1,5 +1,7 @@
 """What `atinuke compile` and `atinuke verify` print, and the code that they leave with."""
 
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.runtime.bundles import MADE, forward_bundle
 
 CALL = Call("forward", "corner", {"batch": 1}, (Difference("scores", 1e-6, 1.2e-6, 0.99),))
 LEFT = Call("forward", "corner", {"batch": 4}, reason="would take about 9 s, 1 s are left")
+TINY = [word for size in ("d_model=32", "d_ff=32", "heads=2", "layers=1", "vocab_size=64") for word in ("--set", size)]
 
 
 def certified(folder: Path, samples: Mapping[str, tuple[Call, ...]], off: float = 0.0) -> Path:
@@ -39,6 +42,24 @@ def test_no_minutes_are_refused(run: Any, tmp_path: Path) -> None:
     code, _, err = run("compile", "llama", "--minutes", "0", "-o", tmp_path / "b")
     assert code == 2
     assert "--minutes" in err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_sigterm_leaves_nothing(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+
+    def terminate(*_: object) -> None:
+        assert [*tmp_path.iterdir()]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("atinuke.compile.backends.onnx.OnnxBuilder.build", terminate)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        code, _, _ = run("compile", "encoder", *TINY, "-t", "onnx", "-o", tmp_path / "b")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 128 + signal.SIGTERM
     assert not [*tmp_path.iterdir()]
 
 
