@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers with two threads each would wait for another
+os.environ["HF_HUB_OFFLINE"] = "1"  # some libraries would wait for a hub that nothing here needs
 
 import gc
 import signal
