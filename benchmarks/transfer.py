@@ -9,7 +9,9 @@ interrupted goes on, so several processes can share the work.
 """
 
 import argparse
-import statistics
+import gzip
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,15 +32,17 @@ SEEDS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Subject:
-    """A task with its files below DATA, the score that its column shows, and how long it is trained."""
+    """A task with its files below DATA, the score that its column shows, and how long it is trained. Without a file to
+    validate with, each ninth document of the other is held out."""
 
     train: tuple[str, ...]
-    validation: str
+    validation: str | None
     score: str
     steps: int
     batch: int = 32
     length: int = 128
     more: Mapping[str, Any] = field(default_factory=dict)
+    head_lr: float | None = None
 
 
 SUBJECTS = {
@@ -58,6 +62,9 @@ SUBJECTS = {
     "mrpc": Subject(("glue/MRPC/train.tsv.gz",), "glue/MRPC/dev.tsv.gz", "f1", 450),
     "cola": Subject(("glue/CoLA/train.tsv.gz",), "glue/CoLA/dev.tsv.gz", "matthews", 950, length=64),
     "srl": Subject(("srl_ewt/train.conll.gz",), "srl_ewt/dev.conll.gz", "f1", 3000),
+    "coreference": Subject(
+        ("litbank/coref_90books.conll.gz",), None, "CoNLL F1", 1000, 1, 512, {"keep": 96, "singletons": True}, 1e-3
+    ),
 }
 LORA = {"rank": 8, "alpha": 16, "on": ["stack.*.H.qkv", "stack.*.F.up"]}
 WAYS: dict[str, dict[str, Any]] = {
@@ -83,23 +90,45 @@ class Cell:
     parameters: int = 0
 
 
-def recipe_of(name: str, way: str, seed: int, model: Path, data: Path) -> dict[str, Any]:
+def files_of(name: str, data: Path, runs: Path) -> tuple[list[Path], Path]:
+    """The files to train on, and the one to validate with."""
+    subject = SUBJECTS[name]
+    train = [data / file for file in subject.train]
+    if subject.validation:
+        return train, data / subject.validation
+    with gzip.open(train[0], "rt", encoding="utf-8") as opened:
+        documents = re.findall(r"^#begin document.*?^#end document\n", opened.read(), flags=re.DOTALL | re.MULTILINE)
+    parts = runs.resolve() / name / "train.conll", runs.resolve() / name / "validation.conll"
+    parts[0].parent.mkdir(parents=True, exist_ok=True)
+    for file, held_out in zip(parts, (False, True), strict=True):
+        text = "".join(one for number, one in enumerate(documents) if (number % 9 == 0) == held_out)
+        draft = file.with_name(f"{file.name}.{os.getpid()}")  # another process may be reading the file
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    return [parts[0]], parts[1]
+
+
+def recipe_of(name: str, way: str, seed: int, model: Path, files: tuple[list[Path], Path]) -> dict[str, Any]:
     """The recipe of a cell, as its file has it."""
     subject = SUBJECTS[name]
     begins: dict[str, Any] = {"pretrained": str(model)}
     if way == "scratch":
         begins = {"graph": {"use": str(model / "graph.yaml")}, "tokenizer": {"file": str(model / "tokenizer.json")}}
-    train = [str(data / file) for file in subject.train]
-    task = {"name": name, "train": train, "validation": str(data / subject.validation), "length": subject.length}
+    train, validation = files
+    task = {"name": name, "train": [str(file) for file in train], "validation": str(validation)}
+    rates = {"head_lr": subject.head_lr} if subject.head_lr else {}
     return {
         **begins,
-        "task": {**task, **subject.more},
+        "task": {**task, "length": subject.length, **subject.more},
         **WAYS[way],
+        "optimiser": {**WAYS[way]["optimiser"], **rates},
         "schedule": {"name": "cosine", "warmup": subject.steps // 20, "final": 0.0},
         "precision": "bf16",
         "steps": subject.steps,
         "batch": subject.batch,
+        "on_bad_loss": {"spike": None},  # a seed that falls back to chance is measured, not left out
         "evaluate_every": subject.steps,
+        "evaluate_batches": 1,  # the whole file is measured afterwards
         "save_every": 200,
         "seed": seed,
     }
@@ -108,7 +137,8 @@ def recipe_of(name: str, way: str, seed: int, model: Path, data: Path) -> dict[s
 def run(name: str, way: str, seed: int, options: argparse.Namespace, console: Console) -> Cell:
     """Trains, or goes on with, a cell's run, and measures it."""
     folder = options.runs / name / way / str(seed)
-    recipe = recipe_of(name, way, seed, options.model.resolve(), options.data.resolve())
+    files = files_of(name, options.data.resolve(), options.runs)
+    recipe = recipe_of(name, way, seed, options.model.resolve(), files)
     minutes = trained(recipe, folder, console)
     last = checkpoint.saved(folder / "checkpoints")[-1]
     parameters = sum(tensor.numel() for tensor in checkpoint.read(last / checkpoint.WEIGHTS).values())
@@ -118,13 +148,12 @@ def run(name: str, way: str, seed: int, options: argparse.Namespace, console: Co
     return Cell(name, way, seed, interval.value, interval.low, interval.high, minutes, parameters)
 
 
-def majority(name: str, data: Path) -> Cell | None:
+def majority(name: str, data: Path, runs: Path) -> Cell | None:
     """What always saying the most frequent label of training scores; None where a task has no labels."""
     subject, kind = SUBJECTS[name], Task.named(name)
     if not issubclass(kind, Labelled) or issubclass(kind, Rated):
         return None
-    files = [data / file for file in subject.train]
-    interval = always(kind.model_validate({"name": name}), files, data / subject.validation, subject.score)
+    interval = always(kind.model_validate({"name": name}), *files_of(name, data, runs), subject.score)
     return Cell(name, "majority", 0, interval.value, interval.low, interval.high)
 
 
@@ -144,8 +173,9 @@ Made by `python benchmarks/transfer.py MODEL DATA` with all-MiniLM-L6-v2 (22.7 m
 scratch with the same graph, a head on frozen vectors, low-rank updates (rank 8, on q, k, v and the first map of the
 feed-forward network) and all weights, each for as many steps. A cell is the mean over the seeds so far with their
 standard deviation, in brackets the mean ends of their 95 % intervals over the items (bootstrap); then the number of
-seeds, the parameters that were trained, and the minutes of training, on a core that was shared with other work: a quiet
-one takes a third to a half of them. Settings were not searched. An empty cell was not tried yet.
+seeds, the parameters that were trained, and the fewest minutes of training that a seed took: the core was shared with
+other work, most of all for seed 1 of full, which came before dropout was faster too. Settings were not searched. What
+has no labels has no majority; another empty cell was not tried yet.
 """
 
 
@@ -155,7 +185,7 @@ def _shown(cells: list[Cell]) -> str:
     shown = told(cells)
     if cells[0].way == "majority":
         return shown
-    minutes = statistics.mean(one.minutes for one in cells)
+    minutes = min(one.minutes for one in cells)
     seeds = f"{len(cells)} seeds" if len(cells) > 1 else "1 seed"
     return f"{shown}; {seeds}; {cells[0].parameters:,}; {minutes:.0f} min"
 
@@ -178,7 +208,7 @@ def main() -> None:
                     console.print(f"{name}, {way}, seed {seed}")
                     keep(FOUND, [run(name, way, seed, options, console)])
     for name in options.task or SUBJECTS:
-        if (name, "majority", 0) not in there and (cell := majority(name, options.data)):
+        if (name, "majority", 0) not in there and (cell := majority(name, options.data, options.runs)):
             keep(FOUND, [cell])
     PAGE.write_text(page(read(FOUND, Cell)), encoding="utf-8")
 
