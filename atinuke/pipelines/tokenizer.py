@@ -1,7 +1,7 @@
 """A `tokenizer.json` that is trained here."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 from typing import Self
 
@@ -79,6 +79,9 @@ def _train(inner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: Ite
 
     with ThreadPoolExecutor(1) as thread:
         try:
-            thread.submit(inner.train_from_iterator, read(), trainer).result()
+            training = thread.submit(inner.train_from_iterator, read(), trainer)
+            while not wait([training], timeout=0.1).done:  # a signal just before a wait, or to another thread, does not end it
+                pass
+            training.result()
         finally:
             stopped.set()

@@ -1,7 +1,6 @@
 """The tokenizer: what it promises of any text, and the fast path against Hugging Face tokenizers."""
 
 import json
-import os
 import random
 import signal
 import time
@@ -10,6 +9,7 @@ from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from pydoc_data.topics import topics
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -328,8 +328,9 @@ def test_training_can_be_interrupted() -> None:
     def endless() -> Iterator[str]:
         nonlocal read
         for read in count():
-            if read == 1000:
-                os.kill(os.getpid(), signal.SIGINT)
+            if read == 1000:  # the system may give a signal to any thread: here, not to the one that waits by now
+                time.sleep(0.2)
+                signal.pthread_kill(get_ident(), signal.SIGINT)
             yield "text"
 
     with pytest.raises(KeyboardInterrupt):
