@@ -80,7 +80,8 @@ def _train(inner: tokenizers.Tokenizer, trainer: trainers.BpeTrainer, texts: Ite
     with ThreadPoolExecutor(1) as thread:
         try:
             training = thread.submit(inner.train_from_iterator, read(), trainer)
-            while not wait([training], timeout=0.1).done:  # a signal just before a wait, or to another thread, does not end it
+            # A wait is not ended by a signal that comes just before it or to another thread.
+            while not wait([training], timeout=0.1).done:
                 pass
             training.result()
         finally:
