@@ -1,6 +1,5 @@
 """Commands about training runs."""
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atinuke.cli.say import NONE, AsJson, say, say_json
+from atinuke.cli.termination import Terminated
 from atinuke.core.errors import fail
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def resume(run: Folder, sets: Changes = NONE) -> None:
 
 @contextmanager
 def _interruptible(folder: Path) -> Iterator[None]:
-    """Where Ctrl-C ends a run without a checkpoint of its own, says what there is and how to begin again. Nothing is
+    """Where a signal ends a run without a checkpoint of its own, says what there is and how to begin again. Nothing is
     imported for that: it may come in the middle of an import."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         how = f"atinuke resume {folder}" if (folder / "log.jsonl").exists() else "the same command"
         saved = [path.name for path in (folder / "checkpoints").glob("step-*")]
         if saved:
@@ -64,7 +64,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
             )
         else:
             typer.echo(f"interrupted before the first step: nothing was saved; begin again with {how}")
-        sys.exit(128 + signal.SIGINT)
+        raise
 
 
 def _told(outcome: "Outcome") -> None:

@@ -1,0 +1,1 @@
+import numpy as numpy  # before torch does it, which would swallow a signal that comes meanwhile
