@@ -4,13 +4,27 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 import typer
 
-from atinuke.cli import adapter, bench, compare, convert, deploy, doctor, evaluate, export, graphs, plugins, run, runs
+from atinuke.cli import (
+    adapter,
+    bench,
+    compare,
+    convert,
+    deploy,
+    doctor,
+    evaluate,
+    export,
+    graphs,
+    harness,
+    plugins,
+    run,
+    runs,
+)
 from atinuke.cli.say import as_json, say_json
+from atinuke.cli.termination import Terminated, terminate
 from atinuke.core.errors import AtinukeError, fail
 
 app = typer.Typer(
@@ -44,6 +58,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for command in COMMANDS:
     app.command()(command)
+app.command(context_settings=harness.ANYTHING)(harness.harness)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(export.app, name="export")
 app.add_typer(adapter.app, name="adapter")
@@ -68,7 +83,7 @@ EXTRAS = {
 
 def main() -> None:
     """Runs the command line; every mistake of a user is one clear message and exit code 2."""
-    signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, terminate)
     gc.set_threshold(100_000)  # what imports make stays: looking through it again and again is a fifth of the start
     try:
         app()
@@ -81,14 +96,12 @@ def main() -> None:
             raise
         _complain(fail(f"this command needs the package `{package}`", fix=f"pip install 'atinuke[{extra}]'"))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
     finally:
+        signal.signal(signal.SIGTERM, before)
         gc.freeze()  # nor is it looked through once more on the way out
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends the program by way of every `finally`, which removes what is half written; a signal alone would not."""
-    sys.exit(128 + number)
 
 
 def _complain(error: AtinukeError) -> NoReturn:

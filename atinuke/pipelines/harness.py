@@ -7,9 +7,10 @@ Importing this file registers the model `atinuke` with it:
 
     lm_eval.simple_evaluate(model="atinuke", model_args="run=runs/demo/run", tasks=["lambada_openai"])
 
-or, as its own command with its own arguments, `python -m atinuke.pipelines.harness run --model atinuke ...`.
+or, as its own command with its own arguments, `atinuke harness run --model atinuke --model_args run=...`.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,12 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
     too; so does a model folder, but no run, which has never learnt it.
 
     Raises:
-        AtinukeError: it writes no texts, or reads something beside them.
+        AtinukeError: there is none, it writes no texts, or it reads something beside them.
     """
 
-    def __init__(self, run: str, batch_size: int | str = 1, device: str | None = None, **_: Any) -> None:
+    def __init__(self, run: str | None = None, batch_size: int | str = 1, device: str | None = None, **_: Any) -> None:
+        if run is None:
+            raise fail("no model is named", fix="say `run=FOLDER` by --model_args")
         found = open_run(Path(run))
         if found.given:
             raise fail(
@@ -163,7 +166,9 @@ class Harnessed(TemplateLM):  # type: ignore[misc] # its types are not known whe
         )
 
 
-if __name__ == "__main__":
+def command(arguments: Sequence[str]) -> None:
+    """The harness's own command line."""
     from lm_eval.__main__ import cli_evaluate
 
+    sys.argv = ["lm-eval", *arguments]
     cli_evaluate()

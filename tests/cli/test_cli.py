@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -38,24 +40,50 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("where", "how"),
+    ("number", "where", "how"),
     [
-        ("atinuke.pipelines.feed_text.feed", "the same command"),
-        ("atinuke.pipelines.loop.Loop._train", "atinuke resume {run}"),
+        (signal.SIGINT, "atinuke.pipelines.feed_text.feed", "the same command"),
+        (signal.SIGTERM, "atinuke.pipelines.feed_text.feed", "the same command"),
+        (signal.SIGINT, "atinuke.pipelines.loop.Loop._train", "atinuke resume {run}"),
     ],
 )
-def test_ctrl_c_before_the_first_step_says_how_to_begin_again(
-    run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, how: str
+def test_a_signal_before_the_first_step_says_how_to_begin_again(
+    run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, where: str, how: str
 ) -> None:
     def twice(*_: object) -> None:
         for _ in range(2):  # the loop would finish its step after the first
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             time.sleep(0.1)
 
     monkeypatch.setattr(where, twice)
     code, out, _ = run("train", trained / "recipe.yaml", "--run", tmp_path / "run")
     told = f"interrupted before the first step: nothing was saved; begin again with {how}\n"
-    assert (code, out) == (130, told.format(run=tmp_path / "run"))
+    assert (code, out) == (128 + number, told.format(run=tmp_path / "run"))
+
+
+@pytest.mark.parametrize("where", ["atinuke.compile.meta.MetaProbe.parameters", "atinuke.core.registry.Registry.load"])
+def test_a_signal_is_no_mistake_of_a_plugin(run, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    monkeypatch.setattr(where, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert run("check", "encoder") == (143, "", "")
+
+
+def test_a_signal_while_numpy_is_imported_ends_the_program() -> None:
+    program = """if True:
+        import os, signal, sys
+        from atinuke.cli import main
+
+        class Signalling:
+            def find_spec(self, name, path=None, target=None):
+                if name == "numpy.__config__":
+                    sys.meta_path.remove(self)
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        sys.meta_path.insert(0, Signalling())
+        sys.argv = ["atinuke", "check", "encoder"]
+        main()
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "", "")
 
 
 def test_check_counts_and_complains(run) -> None:
@@ -220,5 +248,5 @@ def test_every_command_explains_itself(run) -> None:
     for command in get_command(app).commands:  # type: ignore[attr-defined]
         code, out, _ = run(command, "--help")
         assert code == 0, command
-        assert f"atinuke {command}" in out
+        assert ("lm-eval" if command == "harness" else f"atinuke {command}") in out
     assert "rows.validation.files=[/path/of/rows.jsonl]" in run("evaluate", "--help")[1]
