@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from atinuke.core.errors import fail
 from atinuke.pipelines.tokenizer_files import read_tokenizer
-from atinuke.runtime.tokenizer import require_characters
+from atinuke.runtime.tokenizer import readable, require_characters
 
 Ids = NDArray[np.int64]
 NOWHERE = -1  # where a special token stands
@@ -62,12 +62,8 @@ class Texts:
 
     def __init__(self, content: str, where: str | Path) -> None:
         self.where = str(where)
-        try:
+        with readable(self.where):
             inner = tokenizers.Tokenizer.from_str(content)
-        except BaseException as error:  # the library panics on some files, and its PanicException is no Exception
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise fail("is not a tokenizer.json", str(error), where=self.where) from None
         inner.encode_special_tokens = True
         inner.no_truncation()
         inner.no_padding()
@@ -154,7 +150,8 @@ class Texts:
 
     def _template(self, pair: bool) -> "_Template":
         """What stands around texts: told by what the library makes of one letter, or of two."""
-        found = self._inner.encode("a", "a") if pair else self._inner.encode("a")
+        with readable(self.where):
+            found = self._inner.encode("a", "a") if pair else self._inner.encode("a")
         places = [NOWHERE if place is None else place for place in found.sequence_ids]
         order = [place for i, place in enumerate(places) if place != NOWHERE and (i == 0 or places[i - 1] != place)]
         once = len(self._inner.encode("a", add_special_tokens=False).ids)

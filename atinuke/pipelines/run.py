@@ -138,6 +138,7 @@ def writer(found: Trained, folder: Path) -> Run:
         begin, muted = begin_of_text(folder), Muted(*muted_tokens(folder))
         if (told := prefix_of_text(folder, tokenizer.special)) is not None:
             prefix = told
+        _require_room(found.checked, {*begin, prefix}, folder)
     else:
         rows = found.made.rows
         talks = rows is not None and any(isinstance(field, Chat) for field in rows.fields.values())
@@ -145,6 +146,20 @@ def writer(found: Trained, folder: Path) -> Run:
     return Run(
         **vars(found), tokenizer=tokenizer, context=context, given=given, begin=begin, prefix=prefix, muted=muted
     )
+
+
+def _require_room(checked: CheckedGraph, tokens: set[int], folder: Path) -> None:
+    """Refuses a text that would begin with what the model has no embedding for."""
+    graph = checked.graph
+    size = checked.body.type_of(graph.outputs["logits"]).shape[-1]
+    beyond = [token for token in tokens if not 0 <= token < size]
+    if beyond:
+        raise fail(
+            f"a text would begin with token {beyond[0]}",
+            f"the model has the tokens 0 to {size - 1}",
+            where=str(folder),
+            fix="correct the tokenizer's post-processor, or `decoder_start_token_id` of its generation_config.json",
+        )
 
 
 def _given(checked: CheckedGraph) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ it brings a client of their hub. Where it is installed, it has to agree with wha
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -204,19 +205,26 @@ def _parsed(content: str, where: str | None) -> dict[str, Any]:
     return config
 
 
+@contextmanager
+def readable(where: str | None) -> Iterator[None]:
+    """Says as an AtinukeError what the library says of a broken file. On some it panics, and its PanicException is no
+    Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise fail("is not a tokenizer.json", str(error), where=where, fix=FIX) from None
+
+
 def _read(content: str, where: str | None) -> "tokenizers.Tokenizer | None":
     """The tokenizer as the library reads it; None where that is not installed."""
     try:
         import tokenizers
     except ImportError:
         return None
-    try:
+    with readable(where):
         inner = tokenizers.Tokenizer.from_str(content)
-    except BaseException as error:
-        # The library panics on some files, and its PanicException is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise fail("is not a tokenizer.json", str(error), where=where, fix=FIX) from None
     inner.encode_special_tokens = True
     inner.no_truncation()
     inner.no_padding()

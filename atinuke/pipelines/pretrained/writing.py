@@ -13,6 +13,7 @@ from atinuke.core.errors import fail
 from atinuke.pipelines.pretrained.config import CONFIG, read_json
 from atinuke.pipelines.pretrained.folder import TOKENIZER, config_of
 from atinuke.pipelines.tokenizer_files import read_tokenizer
+from atinuke.runtime.tokenizer import readable
 
 GENERATION = "generation_config.json"
 _TOKEN, _TOKENS, _NUMBERED = TypeAdapter(int | None), TypeAdapter(list[int] | None), TypeAdapter(dict[str, int] | None)
@@ -35,8 +36,9 @@ def end_of_text(folder: Path) -> str | None:
     no tokenizer, or none is named."""
     if not (folder / TOKENIZER).is_file():
         return None
-    added = read_json(folder / TOKENIZER).get("added_tokens") or []
-    names = {token.get("id"): str(token.get("content")) for token in added if token.get("special")}
+    with readable(str(folder / TOKENIZER)):
+        inner = Tokenizer.from_str(read_tokenizer(folder / TOKENIZER))
+    names = {number: token.content for number, token in inner.get_added_tokens_decoder().items() if token.special}
     return next((names[number] for number in ends_of_text(folder) if number in names), None)
 
 
@@ -100,11 +102,15 @@ def begin_of_text(folder: Path) -> tuple[int, ...]:
 
 def _in_front(tokenizer: Path, special: str) -> tuple[int, ...]:
     """What a tokenizer puts in front of a text: told by one of a special token, since no letter is in all of them."""
-    inner = Tokenizer.from_str(read_tokenizer(tokenizer))
-    inner.no_padding()  # it may pad in front
-    inner.no_truncation()
-    found = inner.encode(special)
-    return tuple(found.ids[: found.sequence_ids.index(0)])
+    with readable(str(tokenizer)):
+        inner = Tokenizer.from_str(read_tokenizer(tokenizer))
+        inner.no_padding()  # it may pad in front
+        inner.no_truncation()
+        found = inner.encode(special)
+    if 0 not in found.special_tokens_mask:
+        made = f"of `{special}` it makes: {' '.join(found.tokens)}"
+        raise fail("makes nothing of a text", made, where=str(tokenizer))
+    return tuple(found.ids[: found.special_tokens_mask.index(0)])
 
 
 def require_language(folder: Path) -> None:

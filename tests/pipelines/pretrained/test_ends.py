@@ -18,7 +18,7 @@ from atinuke.pipelines.deploy import compile_bundle, open_subject
 from atinuke.pipelines.evaluate_task import evaluate_task
 from atinuke.pipelines.generate import generate
 from atinuke.pipelines.pretrained.huggingface import convert
-from atinuke.pipelines.pretrained.writing import begin_of_text
+from atinuke.pipelines.pretrained.writing import begin_of_text, end_of_text
 from atinuke.pipelines.run import open_run
 from atinuke.pipelines.sampling import Settings
 from atinuke.pipelines.talk import answers, talker
@@ -207,16 +207,66 @@ def test_a_prompt_stands_behind_what_the_tokenizer_puts_in_front(
     assert talked[0] == talked[1]  # the template has it already
 
 
-@pytest.mark.parametrize("single", ["<s> $A", "<s> <s> $A </s>", "$A </s>", "$A"])
-def test_what_stands_in_front_of_a_text_does_not_depend_on_its_alphabet(tmp_path: Path, single: str) -> None:
-    inner = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, "A": 2, "C": 3, "G": 4, "T": 5}))  # of DNA: no letter but these
+SPECIAL = [("<s>", 0), ("</s>", 1)]
+
+
+def dna(folder: Path, processor: processors.PostProcessor) -> Path:
+    """A model folder whose texts have no letter but these, with what its tokenizer puts around them."""
+    inner = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, "A": 2, "C": 3, "G": 4, "T": 5}))
     inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     inner.add_special_tokens(["<s>", "</s>"])
-    inner.post_processor = processors.TemplateProcessing(
-        single=single, pair="$B <s> $A", special_tokens=[("<s>", 0), ("</s>", 1)]
-    )
+    inner.post_processor = processor
     inner.enable_padding(direction="left", length=9)
-    inner.save(str(tmp_path / "tokenizer.json"))
+    inner.save(str(folder / "tokenizer.json"))
     ours = {"format": "atinuke.model", "version": 1, "family": "llama", "architecture": "", "structure": ""}
-    (tmp_path / "config.json").write_text(json.dumps({**ours, "huggingface": {"eos_token_id": 1}}))
-    assert begin_of_text(tmp_path) == (0,) * single.count("<s>")
+    (folder / "config.json").write_text(json.dumps({**ours, "huggingface": {"eos_token_id": 1}}))
+    return folder
+
+
+def template(single: str) -> processors.TemplateProcessing:
+    return processors.TemplateProcessing(single=single, pair="$B <s> $A", special_tokens=SPECIAL)
+
+
+@pytest.mark.parametrize(
+    ("processor", "begin"),
+    [
+        (template("<s> $A"), (0,)),
+        (template("<s> <s> $A </s>"), (0, 0)),
+        (template("$A </s>"), ()),
+        (template("$A"), ()),
+        (processors.RobertaProcessing(("</s>", 1), ("<s>", 0)), (0,)),
+        (processors.Sequence([template("<s> $A"), processors.ByteLevel()]), (0,)),
+        (processors.Sequence([processors.RobertaProcessing(("</s>", 1), ("<s>", 0)), processors.ByteLevel()]), (0,)),
+    ],
+)
+def test_what_stands_in_front_of_a_text_does_not_depend_on_its_alphabet(
+    tmp_path: Path, processor: processors.PostProcessor, begin: tuple[int, ...]
+) -> None:
+    assert begin_of_text(dna(tmp_path, processor)) == begin
+
+
+def test_a_tokenizer_that_makes_nothing_of_a_text_or_breaks_on_it_is_refused(tmp_path: Path) -> None:
+    folder = dna(tmp_path, template("<s>"))
+    with pytest.raises(AtinukeError, match=r"tokenizer\.json  makes nothing of a text\n  of `</s>` it makes: <s>"):
+        begin_of_text(folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["post_processor"]["special_tokens"] = {}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(AtinukeError, match=r"tokenizer\.json  is not a tokenizer\.json"):
+        begin_of_text(folder)
+    (folder / "tokenizer.json").write_text(json.dumps({**content, "added_tokens": {"a": 1}}))
+    with pytest.raises(AtinukeError, match=r"tokenizer\.json  is not a tokenizer\.json"):
+        end_of_text(folder)
+
+
+def test_a_text_begins_with_what_the_model_knows(
+    llama: tuple[transformers.LlamaForCausalLM, list[int], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(llama[2], tmp_path / "model")
+    file = tmp_path / "model/tokenizer.json"
+    beyond = {"<|begin_of_text|>": {"id": "<|begin_of_text|>", "ids": [5000], "tokens": ["<|begin_of_text|>"]}}
+    processor = {**IN_FRONT, "special_tokens": beyond}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "post_processor": processor}))
+    known = f"the model has the tokens 0 to {chats.BYTES.vocab_size - 1}"
+    with pytest.raises(AtinukeError, match=f"a text would begin with token 5000\n  {known}"):
+        open_run(tmp_path / "model")
