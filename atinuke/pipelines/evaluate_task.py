@@ -138,7 +138,7 @@ def evaluate_predictions(file: Path, task: str, data: Sequence[Path], *, output:
     items = [item for one in text.find(asked.validation) for item in asked.load(one)]
     for item in items:
         if item.gold is None:
-            raise fail("does not say what is right", where=item.where, fix="name a file with answers")
+            raise fail("does not say what is right", where=item.where, fix=f"name a file with {asked.told_by}")
     where = output or file.with_name(file.name.removesuffix(".gz").rpartition(".")[0] + "-evaluation")
     return _measured((str(file), ""), asked, items, asked.predictions(file, items), where, {})
 

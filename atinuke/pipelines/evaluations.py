@@ -138,5 +138,6 @@ def _heading(file: Path) -> tuple[str, dict[str, str], dict[str, str]]:
         task, data, scores = told["task"]["name"], dict(told["data"]), told["scores"]
         kinds = {str(name): str(score["kind"]) for name, score in scores.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise fail("is no evaluation of a task", where=str(file)) from None
+        expected = "expected what `atinuke evaluate` writes: the task, its data and its scores"
+        raise fail("is no evaluation of a task", expected, where=str(file), fix="evaluate it again") from None
     return str(task), data, kinds

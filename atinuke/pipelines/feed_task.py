@@ -107,7 +107,7 @@ def open_windows(
     items = load_items(task, files)
     for item in items if gold else ():
         if item.gold is None:
-            fix = "name a file with answers; one without is for `atinuke evaluate`"
+            fix = f"name a file with {task.told_by}; one without is for `atinuke evaluate`"
             raise fail("does not say what is right", where=item.where, fix=fix)
     return Windows(task, items, texts, frozenset(checked.graph.inputs), console, fingerprint(text.find(files)))
 

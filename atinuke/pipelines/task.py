@@ -120,6 +120,11 @@ class Task(Chosen):
         """What the head says. A task can be answered by a run that was trained on another with the same answers."""
         return self.name
 
+    @property
+    def told_by(self) -> str:
+        """What a file that says what is right has, in words for an error."""
+        return "answers"
+
     def objective(self) -> Objective:
         """What the graph with the head is trained for."""
         raise NotImplementedError

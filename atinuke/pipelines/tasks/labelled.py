@@ -53,6 +53,10 @@ class Labelled(Task):
     between: str | None = None
     slices: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
+    @property
+    def told_by(self) -> str:
+        return f"the column `{self.layouts[0].label}`"
+
     def load(self, file: Path) -> list[Item]:
         items: list[Item] = []
         places: dict[str, Place] = {}
