@@ -113,7 +113,7 @@ class ComponentChecker:
     def linear_maps(self, cls: type, settings: Mapping[str, Any]) -> Mapping[str, LinearMap]:
         if self.probe is None:
             return {}
-        key = (cls, repr(sorted(settings.items())))
+        key = _made(cls, settings)
         if key not in self.maps:
             self.maps[key] = self.probe.linear_maps(cls, settings)
         return self.maps[key]
@@ -180,7 +180,7 @@ class ComponentChecker:
         """The shapes of a component's parameters; its constructor may object to the settings."""
         if self.probe is None:
             return {}
-        key = (cls, repr(sorted(settings.items())))
+        key = _made(cls, settings)
         if key not in self.probed:
             try:
                 self.probed[key] = self.probe.parameters(cls, settings)
@@ -213,6 +213,11 @@ class ComponentChecker:
             elif source.parameters[theirs] != parameters[own]:
                 shapes = f"`{own}` is {list(parameters[own])}, `{target}` is {list(source.parameters[theirs])}"
                 self.wrong(where, f"{title}: tied parameters differ in shape", shapes, fix="make their sizes equal")
+
+
+def _made(cls: type, settings: Mapping[str, Any]) -> tuple[type, str]:
+    """Equal for components that are made alike."""
+    return cls, repr(sorted(settings.items()))
 
 
 def _called(port: str) -> str:

@@ -36,9 +36,9 @@ def end_of_text(folder: Path) -> str | None:
     no tokenizer, or none is named."""
     if not (folder / TOKENIZER).is_file():
         return None
+    added = read_json(folder / TOKENIZER).get("added_tokens") or []  # without building its vocabulary
     with readable(str(folder / TOKENIZER)):
-        inner = Tokenizer.from_str(read_tokenizer(folder / TOKENIZER))
-    names = {number: token.content for number, token in inner.get_added_tokens_decoder().items() if token.special}
+        names = {token.get("id"): str(token.get("content")) for token in added if token.get("special")}
     return next((names[number] for number in ends_of_text(folder) if number in names), None)
 
 
